@@ -1,0 +1,47 @@
+# All that is done with a checkout. Every target first makes sure of .venv (scripts/setup),
+# which takes a minute the first time and no time later.
+#   PYTHON=python3.12 chooses the interpreter; ARGS="…" goes to the program that is run.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup run test lint format wheel bench drill clean
+
+PY := .venv/bin/python
+export PYTHON
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1 \t\2/p' Makefile | expand -t 13
+
+setup: ## make .venv with everything pinned in constraints.txt
+	@scripts/setup
+
+run: setup ## start the daemon with its own Postgres on http://127.0.0.1:3001
+	@exec .venv/bin/quotabell serve --greet $(ARGS)
+
+test: lint wheel ## check format, lint, imports and types, build the wheel, run the tests
+	@scripts/system-packages test || [ "$$CI" != true ] # elsewhere the tests that need them skip
+	$(PY) -m pytest $(ARGS)
+
+lint: setup ## check format, lint, the import contract and types
+	$(PY) -m ruff format --check
+	$(PY) -m ruff check
+	.venv/bin/lint-imports
+	$(PY) -m mypy
+
+format: setup ## format the code and fix what can be fixed
+	$(PY) -m ruff format
+	$(PY) -m ruff check --fix
+
+wheel: setup ## build dist/quotabell-….whl
+	rm -rf dist
+	$(PY) -m build --wheel --no-isolation
+
+bench: setup ## measure the budgets against their peers
+	$(PY) -m bench $(ARGS)
+
+drill: setup ## kill, cut off and fill up a running daemon and see that it keeps its promises
+	$(PY) -m tests.drills $(ARGS)
+
+clean: ## remove all that these targets made
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
