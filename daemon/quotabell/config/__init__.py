@@ -1,0 +1,39 @@
+"""Configuration: a YAML file and the environment, validated into one frozen ``Config``."""
+
+from quotabell.config.fields import SCOPES, Scope
+from quotabell.config.load import load
+from quotabell.config.model import (
+    Alerts,
+    Auth,
+    Config,
+    Database,
+    Ingest,
+    Log,
+    LogFormat,
+    LogLevel,
+    Push,
+    Thresholds,
+    Token,
+)
+from quotabell.config.net import Address
+from quotabell.config.view import fingerprint, redacted
+
+__all__ = [
+    "SCOPES",
+    "Address",
+    "Alerts",
+    "Auth",
+    "Config",
+    "Database",
+    "Ingest",
+    "Log",
+    "LogFormat",
+    "LogLevel",
+    "Push",
+    "Scope",
+    "Thresholds",
+    "Token",
+    "fingerprint",
+    "load",
+    "redacted",
+]
