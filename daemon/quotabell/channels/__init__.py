@@ -1,0 +1,1 @@
+"""Ways to reach a person or a system: one module a channel."""

@@ -1,0 +1,93 @@
+"""What every channel takes and gives.
+
+A channel tries once and says what became of it. Retry, leases, rate limits and breakers live
+outside, so that they are the same for all channels.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Literal, Protocol, Self, TypeVar
+
+from quotabell.domain.outcome import Outcome
+
+State = Literal["firing", "resolved", "test"]
+Urgency = Literal["very-low", "low", "normal", "high"]
+
+_TOPIC: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """One message about one transition of an alert, as every channel gets it.
+
+    ``tag`` and ``topic`` derive from the quota state and the alert's kind, never from the
+    level: a later message replaces an earlier one of the same alert. ``topic`` is seen by
+    third parties, hence a keyed hash. Raises ValueError for a topic that RFC 8030 §5.4 forbids.
+    """
+
+    id: str  # constant over the retries of one delivery
+    title: str
+    body: str
+    tag: str
+    state: State
+    kind: str  # threshold, forecast, stale
+    ttl: float  # seconds for which the message is worth delivering
+    threshold: float | None = None  # percent
+    percentage: float | None = None
+    quota: str = ""
+    provider: str = ""
+    model: str = ""
+    url: str = ""
+    urgency: Urgency = "normal"
+    topic: str = ""  # at most 32 characters of base64url; empty: none
+
+    def __post_init__(self) -> None:
+        if self.topic and not _TOPIC.fullmatch(self.topic):
+            raise ValueError("a topic is at most 32 characters of base64url")
+
+    def payload(self) -> dict[str, Any]:
+        """What the receiver's program reads, by its public names."""
+        return {
+            "title": self.title,
+            "body": self.body,
+            "tag": self.tag,
+            "state": self.state,
+            "kind": self.kind,
+            "threshold": self.threshold,
+            "percentage": self.percentage,
+            "quota": self.quota,
+            "provider": self.provider,
+            "model": self.model,
+            "url": self.url,
+        }
+
+
+Target = TypeVar("Target", contravariant=True)
+
+
+class Channel(Protocol[Target]):
+    """One way to reach people. Open between ``__aenter__`` and ``__aexit__``; sends may overlap.
+
+    ``Target`` is what the channel needs to know of a recipient.
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+
+    def origin(self, target: Target) -> str:
+        """What shares one fate and one limit of concurrency; holds no secret."""
+        ...
+
+    async def send(self, notification: Notification, target: Target) -> Outcome:
+        """Try once, within 10 seconds. Whatever is wrong with the target is an Outcome."""
+        ...
