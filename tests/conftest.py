@@ -1,0 +1,2 @@
+pytest_plugins = ["tests.support.databases"]
+pytest_plugins += ["tests.support.hypothesis_profile"]
