@@ -1,0 +1,114 @@
+-- migrate:up
+
+-- When the notification was turned into deliveries; NULL: not yet.
+alter table public.notification_history add column enqueued_at timestamptz;
+create index notification_history_unqueued on public.notification_history (created_at, id)
+    where status = 'pending' and enqueued_at is null;
+
+-- A notification for one recipient on one channel. Due times and leases are the database's
+-- clock. Whoever holds the fence may say how it went: it changes with every claim and with
+-- everything that ends one.
+create table public.deliveries (
+    id bigint generated always as identity primary key,
+    notification_id uuid not null references public.notification_history (id) on delete cascade,
+    channel text not null,
+    target text not null,                         -- webpush: the subscription's id
+    origin text not null,                         -- what shares one fate: scheme://host
+    alert_id uuid,
+    seq integer,                                  -- of the transition within the alert
+    resolves boolean not null default false,      -- goes only to whom the alert was told
+    status text not null default 'pending' check (status in (
+        'pending',      -- -> leased, expired, suppressed, superseded
+        'leased',       -- -> sent, failed, expired, pending (to be tried again, or lease run out)
+        'sent',
+        'failed',       -- refused for good, the recipient is gone, or out of tries
+        'expired',      -- not worth sending any more
+        'suppressed',   -- silenced, or the end of an alert that had never been told
+        'superseded'    -- a later message of the same alert has gone to the same target
+    )),
+    due timestamptz not null default now(),
+    expires_at timestamptz not null,
+    tries integer not null default 0,             -- attempts made
+    counted integer not null default 0,           -- of these, what counts against the limit
+    fence bigint not null default 0,
+    lease_until timestamptz,
+    http_status integer,
+    reason text,
+    finished_at timestamptz,
+    created_at timestamptz not null default now(),
+    constraint deliveries_target unique (notification_id, channel, target),
+    constraint deliveries_target_is_id check (
+        channel <> 'webpush' or target ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$')
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+create index deliveries_due on public.deliveries (origin, due, id) where status = 'pending';
+-- At most one message of an alert is under way to a target, whoever sends it: an older one can
+-- never arrive after a newer one.
+create unique index deliveries_under_way on public.deliveries (alert_id, channel, target)
+    where status = 'leased';
+create index deliveries_of_alert on public.deliveries (alert_id, channel, target, seq)
+    where alert_id is not null;
+
+-- One try of a delivery; written before it is made, so that none is ever unknown of. Without a
+-- foreign key, which would cost every claim a tenth of its time; a trigger does its work.
+create table public.attempts (
+    delivery_id bigint not null,
+    n integer not null,
+    fence bigint not null,
+    worker text not null,                         -- the instance that made it
+    started_at timestamptz not null default now(),
+    ended_at timestamptz,
+    outcome text check (outcome in (              -- NULL: under way
+        'sent', 'retry', 'gone', 'failed',
+        'unknown')),                              -- a crash hid it: possibly a duplicate
+    http_status integer,
+    reason text,
+    constraint attempts_pkey primary key (delivery_id, n)
+) with (fillfactor = 70);
+
+create function public.quotabell_delete_attempts() returns trigger
+language plpgsql security definer set search_path = pg_catalog
+as $$
+begin
+    delete from public.attempts a using gone d where a.delivery_id = d.id;
+    return null;
+end $$;
+create trigger quotabell_delete_attempts after delete on public.deliveries
+referencing old table as gone
+for each statement execute function public.quotabell_delete_attempts();
+
+-- Origins that asked for a pause or do not answer: nothing is sent there for a while.
+create table public.delivery_pauses (
+    origin text primary key,
+    until timestamptz not null,
+    reason text not null
+);
+
+-- The public parts of every key that subscriptions were made with.
+create table public.vapid_keys (
+    id text primary key,                          -- first 16 hex digits of its SHA-256
+    public_key text not null,                     -- uncompressed point, base64url
+    is_active boolean not null default true,
+    created_at timestamptz not null default now()
+);
+
+alter table public.deliveries enable row level security;
+alter table public.attempts enable row level security;
+create policy deliveries_own on public.deliveries for select using (
+    exists (select from public.notification_history h
+            where h.id = notification_id and h.user_id = (select public.quotabell_subject())));
+create policy attempts_own on public.attempts for select using (
+    exists (select from public.deliveries d where d.id = delivery_id));
+grant select on public.deliveries, public.attempts to quotabell_reader;
+
+select public.quotabell_protect(
+    'deliveries', 'attempts', 'delivery_pauses', 'vapid_keys', 'quotabell_delete_attempts()');
+
+-- migrate:down
+
+drop table public.vapid_keys;
+drop table public.delivery_pauses;
+drop table public.attempts;
+drop table public.deliveries;
+drop function public.quotabell_delete_attempts();
+drop index public.notification_history_unqueued;
+alter table public.notification_history drop column enqueued_at;

@@ -1,0 +1,1006 @@
+-- The schema of Quotabell, whole. Made by scripts/dump-schema from the migrations; not to be
+-- edited. For an empty database:
+--   psql --set ON_ERROR_STOP=1 --file schema.sql
+-- Where an older service left its tables, apply the migrations instead, or start the daemon.
+
+BEGIN;
+
+do $$
+begin
+    if not exists (select from pg_catalog.pg_roles where rolname = 'quotabell_reader') then
+        begin
+            create role quotabell_reader nologin;
+        exception
+            when duplicate_object or unique_violation then null; -- made elsewhere this moment
+            when insufficient_privilege then
+                raise exception using errcode = '42501', message = format(
+                    'quotabell: the role %1$I may not create roles; let a superuser run once: '
+                    'CREATE ROLE quotabell_reader NOLOGIN; GRANT quotabell_reader TO %1$I;',
+                    current_user);
+        end;
+    end if;
+    if exists (select from pg_catalog.pg_roles
+               where rolname = 'quotabell_reader' and (rolsuper or rolbypassrls)) then
+        raise exception 'quotabell: the role quotabell_reader could see the rows of every user; '
+            'let a superuser run: ALTER ROLE quotabell_reader NOSUPERUSER NOBYPASSRLS;';
+    end if;
+    -- From Postgres 16 on, membership alone does not allow SET ROLE.
+    if not pg_has_role(current_user, 'quotabell_reader',
+            case when current_setting('server_version_num')::integer < 160000
+                then 'MEMBER' else 'SET' end) then
+        begin
+            execute format('grant quotabell_reader to %I', current_user);
+        exception when insufficient_privilege then
+            raise exception using errcode = '42501', message = format(
+                'quotabell: the role %1$I may not step down to quotabell_reader; '
+                'let a superuser run once: GRANT quotabell_reader TO %1$I;', current_user);
+        end;
+    end if;
+    if not has_schema_privilege('quotabell_reader', 'public', 'USAGE') then
+        grant usage on schema public to quotabell_reader;
+    end if;
+end $$;
+
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+SET default_tablespace = '';
+
+SET default_table_access_method = heap;
+
+CREATE TABLE public.alerts (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    state_id uuid NOT NULL,
+    kind text DEFAULT 'threshold'::text NOT NULL,
+    status text DEFAULT 'firing'::text NOT NULL,
+    user_id text DEFAULT ''::text NOT NULL,
+    quota text NOT NULL,
+    provider text NOT NULL,
+    model text NOT NULL,
+    level double precision NOT NULL,
+    seq integer DEFAULT 1 NOT NULL,
+    announced_seq integer DEFAULT 0 NOT NULL,
+    tokens_used bigint NOT NULL,
+    token_limit bigint,
+    reason text,
+    acknowledged_at timestamp with time zone,
+    acknowledged_by text,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    ended_at timestamp with time zone,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT alerts_kind_check CHECK ((kind = ANY (ARRAY['threshold'::text, 'forecast'::text, 'stale'::text]))),
+    CONSTRAINT alerts_reason_check CHECK ((reason = ANY (ARRAY['fell'::text, 'limit raised'::text, 'limit unknown'::text, 'threshold removed'::text, 'period over'::text, 'usage removed'::text]))),
+    CONSTRAINT alerts_status_check CHECK ((status = ANY (ARRAY['firing'::text, 'resolved'::text])))
+);
+
+CREATE FUNCTION public.quotabell_announce(a public.alerts) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    period_end constant timestamptz := (
+        select u.period_end from public.token_usage u where u.id = a.state_id);
+begin
+    insert into public.notification_history (
+        user_id, alert_id, seq, kind, transition, level, title, body, data
+    ) values (
+        a.user_id, a.id, a.seq, a.kind, a.status, a.level,
+        format('%s / %s %s', a.provider, a.model, case
+            when a.status = 'resolved' then 'is resolved: ' || a.reason
+            -- Cut, not rounded: 99.99 % is not 100 %.
+            else 'is at ' || trim_scale(div(a.tokens_used * 1000::numeric, a.token_limit) / 10)
+                || ' %' end),
+        format('%s of %s tokens%s', public.quotabell_tokens(a.tokens_used),
+            coalesce(public.quotabell_tokens(a.token_limit), 'an unknown number of'),
+            case when a.user_id <> '' then ' by ' || a.user_id else '' end),
+        jsonb_build_object(
+            'stateId', a.state_id, 'quota', a.quota, 'provider', a.provider, 'model', a.model,
+            'tokensUsed', a.tokens_used, 'tokenLimit', a.token_limit,
+            'percentage', a.tokens_used * 100.0::float8 / a.token_limit,
+            'threshold', a.level, 'reason', a.reason, 'periodEnd', period_end)
+    ) on conflict (alert_id, seq) do nothing;
+    perform pg_notify('quotabell', '');
+end $$;
+
+CREATE FUNCTION public.quotabell_announced() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update public.alerts set announced_seq = new.seq
+    where id = (
+        select id from public.alerts
+        where id = new.alert_id and announced_seq < new.seq
+        for no key update skip locked);
+    return null;
+end $$;
+
+CREATE FUNCTION public.quotabell_delete_attempts() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog'
+    AS $$
+begin
+    delete from public.attempts a using gone d where a.delivery_id = d.id;
+    return null;
+end $$;
+
+CREATE FUNCTION public.quotabell_endpoint() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+declare
+    endpoint constant text := nullif(new.subscription ->> 'endpoint', '');
+begin
+    new.endpoint_hash := encode(
+        sha256(convert_to(coalesce(endpoint, 'no endpoint: ' || new.id), 'UTF8')), 'hex');
+    if endpoint is null then
+        new.is_active := false;
+        new.reason := 'no endpoint';
+    end if;
+    return new;
+end $$;
+
+CREATE FUNCTION public.quotabell_lowest_threshold() RETURNS double precision
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce(least(
+        (select min(threshold_percentage) from public.token_thresholds where is_active),
+        (select min(t) from public.settings, unnest(default_thresholds) as t)), 'infinity')
+$$;
+
+CREATE FUNCTION public.quotabell_protect(VARIADIC names text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+declare
+    reader constant oid := 'quotabell_reader'::regrole;
+    name text;
+    relation regclass;
+    routine regprocedure;
+    kind "char";
+    object text;
+    shared text[]; -- what quotabell_reader may do
+    privilege text;
+    guest pg_roles;
+begin
+    foreach name in array names loop
+        relation := null;
+        routine := null;
+        if name like '%)' then
+            routine := 'public.' || name;
+            object := 'function ' || routine;
+        else
+            relation := 'public.' || name;
+            object := 'table ' || relation;
+        end if;
+        kind := (select relkind from pg_class where oid = relation);
+        shared := array(
+            select privilege_type from pg_class, aclexplode(relacl)
+            where oid = relation and grantee = reader
+            union all
+            select format('%s (%I)', privilege_type, attname) from pg_attribute, aclexplode(attacl)
+            where attrelid = relation and grantee = reader
+            union all
+            select privilege_type from pg_proc, aclexplode(proacl)
+            where oid = routine and grantee = reader);
+        if kind in ('r', 'p') then
+            execute format('alter %s enable row level security', object);
+        end if;
+        execute format('revoke all on %s from public', object);
+        for guest in
+            select * from pg_roles where rolname in ('anon', 'authenticated', 'service_role')
+        loop
+            execute format('revoke all on %s from %I', object, guest.rolname);
+            foreach privilege in array case
+                when shared = '{}' or guest.rolname = 'anon' then '{}'
+                when guest.rolname = 'authenticated' or kind is null or kind = 'v' then shared
+                else '{select,insert,update,delete}'::text[] end
+            loop
+                execute format('grant %s on %s to %I', privilege, object, guest.rolname);
+            end loop;
+            if guest.rolname = 'service_role' and not guest.rolbypassrls and shared <> '{}'
+                and kind in ('r', 'p')
+            then
+                execute format('drop policy if exists quotabell_service on %s', relation);
+                execute format('create policy quotabell_service on %s to service_role '
+                    'using (true) with check (true)', relation);
+            end if;
+        end loop;
+    end loop;
+end $$;
+
+CREATE FUNCTION public.quotabell_rearm(batch integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '2s'
+    SET plan_cache_mode TO 'force_custom_plan'
+    AS $$
+declare
+    scope public.rearm_scopes;
+    under_way text[] := public.quotabell_writers();
+    lowest float8;
+    done integer;
+begin
+    select * into scope from public.rearm_scopes
+    where writers is null or not writers && under_way
+    order by id limit 1 for update skip locked;
+    if not found then
+        return null;
+    end if;
+    if scope.writers is null then
+        -- Rows that a transaction has inserted but not committed cannot be seen yet, and may be
+        -- armed by the thresholds of before. Mostly it is over in a moment; where it is not, the
+        -- scope is compared once more when it is.
+        for i in 1..20 loop
+            exit when under_way = '{}';
+            perform pg_sleep(0.01);
+            under_way := array(
+                select unnest(under_way) intersect select unnest(public.quotabell_writers()));
+        end loop;
+        if under_way <> '{}' then
+            insert into public.rearm_scopes (provider, user_id, writers)
+            values (scope.provider, scope.user_id, under_way);
+        end if;
+    end if;
+    lowest := public.quotabell_lowest_threshold();
+    with picked as materialized (
+        select t.id, t.user_id, t.quota, t.provider, t.model, t.period_start
+        from public.token_usage t
+        where (scope.provider is null or t.provider = scope.provider)
+            and (scope.user_id is null or t.user_id = scope.user_id)
+            and (t.period_end is null or t.period_end > now())
+            and (t.user_id, t.quota, t.provider, t.model, t.period_start) > (
+                scope.after_key[1], scope.after_key[2], scope.after_key[3],
+                scope.after_key[4], scope.after_period)
+        order by t.user_id, t.quota, t.provider, t.model, t.period_start
+        limit batch
+    ), locked as materialized (
+        -- In the order of all writers, so that nobody waits in a circle.
+        select t.id from public.token_usage t join picked using (id)
+        order by t.user_id collate "C", t.quota collate "C", t.provider collate "C",
+            t.model collate "C", t.period_start
+        for no key update of t
+    ), armed as (
+        update public.token_usage t set alert_at = case
+            when t.resolve_at = '-infinity' and coalesce(t.percentage, 0) < lowest then lowest
+            else '-infinity' end
+        from locked where t.id = locked.id
+    )
+    select count(*) over (), array[user_id, quota, provider, model], period_start
+    into done, scope.after_key, scope.after_period
+    from picked
+    order by user_id desc, quota desc, provider desc, model desc, period_start desc
+    limit 1;
+    if coalesce(done, 0) < batch then
+        delete from public.rearm_scopes where id = scope.id;
+    else
+        update public.rearm_scopes set after_key = scope.after_key,
+            after_period = scope.after_period, writers = coalesce(scope.writers, '{}')
+        where id = scope.id;
+    end if;
+    return coalesce(done, 0);
+end $$;
+
+CREATE FUNCTION public.quotabell_ring(state uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    s public.token_usage;
+    a public.alerts;
+    open boolean;
+    thresholds float8[];
+    hysteresis float8;
+    t float8;
+    reached float8;
+    held float8;
+    next float8 := 'infinity';
+begin
+    select * into s from public.token_usage where id = state for no key update;
+    if not found then
+        return;
+    end if;
+    select * into a from public.alerts
+    where state_id = state and kind = 'threshold' and status = 'firing' for no key update;
+    select public.quotabell_thresholds(s.provider, s.user_id), c.hysteresis
+    into strict thresholds, hysteresis from public.settings c;
+    open := s.period_end is null or s.period_end > now();
+    foreach t in array thresholds loop
+        if t <= s.percentage then
+            reached := greatest(reached, t);
+        end if;
+    end loop;
+    held := case
+        when not open then null
+        -- A level holds until the percentage has fallen below it by the hysteresis.
+        when a.level = any (thresholds) and s.percentage >= a.level - hysteresis
+            then greatest(a.level, reached)
+        else reached
+    end;
+    if held is not null and a.id is null then
+        insert into public.alerts (
+            state_id, user_id, quota, provider, model, level, tokens_used, token_limit
+        ) values (
+            s.id, s.user_id, s.quota, s.provider, s.model, held, s.tokens_used, s.token_limit
+        ) returning * into a;
+        perform public.quotabell_announce(a);
+    elsif held > a.level then
+        update public.alerts set level = held, seq = seq + 1, tokens_used = s.tokens_used,
+            token_limit = s.token_limit, updated_at = now(),
+            -- An acknowledgement lasts until it gets worse.
+            acknowledged_at = null, acknowledged_by = null
+        where id = a.id returning * into a;
+        perform public.quotabell_announce(a);
+    elsif held < a.level then
+        update public.alerts set level = held, tokens_used = s.tokens_used,
+            token_limit = s.token_limit, updated_at = now()
+        where id = a.id;
+    elsif held is null and a.id is not null then
+        update public.alerts set status = 'resolved', ended_at = now(), updated_at = now(),
+            seq = seq + 1, tokens_used = s.tokens_used, token_limit = s.token_limit,
+            reason = case
+                when not open then 'period over'
+                when s.percentage is null then 'limit unknown'
+                when not a.level = any (thresholds) then 'threshold removed'
+                -- Under the limit of before, the level would still hold.
+                when s.token_limit > a.token_limit
+                    and s.tokens_used * 100.0::float8 / a.token_limit >= a.level - hysteresis
+                    then 'limit raised'
+                else 'fell' end
+        where id = a.id returning * into a;
+        perform public.quotabell_announce(a);
+    end if;
+    foreach t in array thresholds loop
+        if t > coalesce(greatest(s.percentage, held), '-infinity') then
+            next := least(next, t);
+        end if;
+    end loop;
+    update public.token_usage set
+        alert_at = case when open then next else 'infinity' end,
+        resolve_at = coalesce(held - hysteresis, '-infinity')
+    where id = state;
+end $$;
+
+CREATE FUNCTION public.quotabell_ring_safely(state uuid) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '200ms'
+    AS $$
+begin
+    if clock_timestamp() > statement_timestamp() + interval '2 seconds' then
+        return false;
+    end if;
+    perform public.quotabell_ring(state);
+    return true;
+exception when others then
+    raise warning 'quotabell: ring failed, the evaluator will repeat it: % (%)', sqlerrm, sqlstate;
+    return false;
+end $$;
+
+CREATE FUNCTION public.quotabell_ring_trigger() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform public.quotabell_ring_safely(new.id);
+    return null;
+end $$;
+
+CREATE FUNCTION public.quotabell_settings_changed() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    insert into public.rearm_scopes default values;
+    perform pg_notify('quotabell', 'rearm');
+    return null;
+end $$;
+
+CREATE FUNCTION public.quotabell_subject() RETURNS text
+    LANGUAGE sql STABLE
+    RETURN NULLIF(((NULLIF(current_setting('request.jwt.claims'::text, true), ''::text))::json ->> 'sub'::text), ''::text);
+
+CREATE FUNCTION public.quotabell_thresholds(of_provider text, of_user text) RETURNS double precision[]
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce((
+            select array_agg(threshold_percentage order by threshold_percentage)
+            from public.token_thresholds
+            where is_active and provider in (of_provider, '*') and user_id in (of_user, '')
+            group by provider, user_id
+            order by provider <> '*' desc, user_id <> '' desc
+            limit 1),
+        (select default_thresholds from public.settings),
+        '{}')
+$$;
+
+CREATE FUNCTION public.quotabell_thresholds_changed() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if tg_op = 'INSERT' then
+        insert into public.rearm_scopes (provider, user_id)
+        select distinct nullif(provider, '*'), nullif(user_id, '') from new_rows where is_active;
+    elsif tg_op = 'DELETE' then
+        insert into public.rearm_scopes (provider, user_id)
+        select distinct nullif(provider, '*'), nullif(user_id, '') from old_rows where is_active;
+    elsif tg_op = 'UPDATE' then
+        insert into public.rearm_scopes (provider, user_id)
+        select distinct nullif(either.provider, '*'), nullif(either.user_id, '')
+        from old_rows o join new_rows n using (id)
+        cross join lateral (
+            values (o.provider, o.user_id), (n.provider, n.user_id)) as either (provider, user_id)
+        where (o.provider, o.user_id, o.threshold_percentage, o.is_active)
+            <> (n.provider, n.user_id, n.threshold_percentage, n.is_active);
+    else
+        insert into public.rearm_scopes default values;
+    end if;
+    if found then
+        perform pg_notify('quotabell', 'rearm');
+    end if;
+    return null;
+end $$;
+
+CREATE FUNCTION public.quotabell_tokens(n bigint) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case
+        when n < 10000 then n::text
+        when n < 1000000 then trim_scale(trunc(n / 1000.0, 1)) || ' K'
+        when n < 1000000000 then trim_scale(trunc(n / 1000000.0, 2)) || ' M'
+        when n < 1000000000000 then trim_scale(trunc(n / 1000000000.0, 2)) || ' B'
+        else trim_scale(trunc(n / 1000000000000.0, 2)) || ' T'
+    end
+$$;
+
+CREATE FUNCTION public.quotabell_touch() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+begin
+    new.updated_at := now();
+    return new;
+end $$;
+
+CREATE FUNCTION public.quotabell_writers() RETURNS text[]
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce(array_agg(virtualtransaction), '{}') from pg_locks
+    where locktype = 'relation' and relation = 'public.token_usage'::regclass
+        and database = (select oid from pg_database where datname = current_database())
+        and mode = 'RowExclusiveLock' and pid is distinct from pg_backend_pid()
+$$;
+
+CREATE VIEW public.active_alerts WITH (security_invoker='true') AS
+ SELECT id,
+    state_id,
+    kind,
+    user_id,
+    quota,
+    provider,
+    model,
+    level,
+    seq,
+    tokens_used,
+    token_limit,
+    acknowledged_at,
+    acknowledged_by,
+    started_at
+   FROM public.alerts
+  WHERE (status = 'firing'::text)
+  ORDER BY level DESC, started_at;
+
+CREATE TABLE public.attempts (
+    delivery_id bigint NOT NULL,
+    n integer NOT NULL,
+    fence bigint NOT NULL,
+    worker text NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    ended_at timestamp with time zone,
+    outcome text,
+    http_status integer,
+    reason text,
+    CONSTRAINT attempts_outcome_check CHECK ((outcome = ANY (ARRAY['sent'::text, 'retry'::text, 'gone'::text, 'failed'::text, 'unknown'::text])))
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.token_usage (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text DEFAULT ''::text NOT NULL,
+    quota text DEFAULT 'reported'::text NOT NULL,
+    provider text NOT NULL,
+    model text NOT NULL,
+    period_start timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
+    period_end timestamp with time zone,
+    unit text DEFAULT 'tokens'::text NOT NULL,
+    tokens_used bigint NOT NULL,
+    token_limit bigint,
+    percentage double precision GENERATED ALWAYS AS (
+CASE
+    WHEN (token_limit > 0) THEN (((tokens_used)::double precision * (100.0)::double precision) / (token_limit)::double precision)
+    ELSE NULL::double precision
+END) STORED,
+    reported_at timestamp with time zone DEFAULT now() NOT NULL,
+    prev_reported_at timestamp with time zone,
+    prev_used bigint,
+    alert_at double precision DEFAULT '-Infinity'::double precision NOT NULL,
+    resolve_at double precision DEFAULT '-Infinity'::double precision NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT token_usage_model CHECK (((char_length(model) >= 1) AND (char_length(model) <= 200))),
+    CONSTRAINT token_usage_provider CHECK (((char_length(provider) >= 1) AND (char_length(provider) <= 200))),
+    CONSTRAINT token_usage_quota CHECK (((char_length(quota) >= 1) AND (char_length(quota) <= 200))),
+    CONSTRAINT token_usage_token_limit CHECK ((token_limit > 0)),
+    CONSTRAINT token_usage_tokens_used CHECK ((tokens_used >= 0)),
+    CONSTRAINT token_usage_unit CHECK ((unit = ANY (ARRAY['tokens'::text, 'requests'::text, 'percent'::text]))),
+    CONSTRAINT token_usage_user_id CHECK ((char_length(user_id) <= 200))
+)
+WITH (fillfactor='70');
+
+CREATE VIEW public.current_usage WITH (security_invoker='true') AS
+ SELECT id,
+    user_id,
+    quota,
+    provider,
+    model,
+    unit,
+    tokens_used,
+    token_limit,
+    percentage,
+    GREATEST((token_limit - tokens_used), (0)::bigint) AS tokens_remaining,
+    period_start,
+    period_end,
+    reported_at,
+    updated_at
+   FROM public.token_usage
+  WHERE ((period_start <= now()) AND ((period_end IS NULL) OR (now() < period_end)));
+
+CREATE TABLE public.deliveries (
+    id bigint NOT NULL,
+    notification_id uuid NOT NULL,
+    channel text NOT NULL,
+    target text NOT NULL,
+    origin text NOT NULL,
+    alert_id uuid,
+    seq integer,
+    resolves boolean DEFAULT false NOT NULL,
+    status text DEFAULT 'pending'::text NOT NULL,
+    due timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    tries integer DEFAULT 0 NOT NULL,
+    counted integer DEFAULT 0 NOT NULL,
+    fence bigint DEFAULT 0 NOT NULL,
+    lease_until timestamp with time zone,
+    http_status integer,
+    reason text,
+    finished_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT deliveries_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'leased'::text, 'sent'::text, 'failed'::text, 'expired'::text, 'suppressed'::text, 'superseded'::text]))),
+    CONSTRAINT deliveries_target_is_id CHECK (((channel <> 'webpush'::text) OR (target ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'::text)))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.02');
+
+ALTER TABLE public.deliveries ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.deliveries_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.delivery_pauses (
+    origin text NOT NULL,
+    until timestamp with time zone NOT NULL,
+    reason text NOT NULL
+);
+
+CREATE TABLE public.leases (
+    name text NOT NULL,
+    holder text NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    renewed_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.notification_history (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text DEFAULT ''::text NOT NULL,
+    alert_id uuid,
+    seq integer,
+    kind text DEFAULT 'threshold'::text NOT NULL,
+    transition text DEFAULT 'firing'::text NOT NULL,
+    level double precision,
+    title text NOT NULL,
+    body text NOT NULL,
+    data jsonb DEFAULT '{}'::jsonb NOT NULL,
+    status text DEFAULT 'pending'::text NOT NULL,
+    error text,
+    sent_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    enqueued_at timestamp with time zone,
+    CONSTRAINT notification_history_status CHECK ((status = ANY (ARRAY['pending'::text, 'sent'::text, 'failed'::text, 'suppressed'::text]))),
+    CONSTRAINT notification_history_user_id CHECK ((char_length(user_id) <= 200))
+);
+
+CREATE VIEW public.notification_log WITH (security_invoker='true') AS
+ SELECT created_at,
+    user_id,
+    kind,
+    transition,
+    level,
+    title,
+    body,
+    status,
+    error,
+    sent_at,
+    id,
+    alert_id,
+    seq,
+    data
+   FROM public.notification_history
+  ORDER BY created_at DESC, id;
+
+CREATE TABLE public.push_subscriptions (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text DEFAULT ''::text NOT NULL,
+    subscription jsonb NOT NULL,
+    is_active boolean DEFAULT true NOT NULL,
+    endpoint_hash text NOT NULL,
+    reason text,
+    vapid_key_id text,
+    last_success_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT push_subscriptions_user_id CHECK ((char_length(user_id) <= 200))
+);
+
+CREATE TABLE public.quotabell_migrations (
+    version character varying NOT NULL
+);
+
+CREATE TABLE public.rearm_scopes (
+    id bigint NOT NULL,
+    provider text,
+    user_id text,
+    after_key text[] DEFAULT '{"","","",""}'::text[] NOT NULL,
+    after_period timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    writers text[],
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE public.rearm_scopes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.rearm_scopes_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.settings (
+    id boolean DEFAULT true NOT NULL,
+    config_hash text DEFAULT ''::text NOT NULL,
+    default_thresholds double precision[] DEFAULT '{75,90,100}'::double precision[] NOT NULL,
+    hysteresis double precision DEFAULT 5 NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT settings_default_thresholds CHECK (((array_position(default_thresholds, NULL::double precision) IS NULL) AND ((0)::double precision < ALL (default_thresholds)) AND ((1000)::double precision >= ALL (default_thresholds)))),
+    CONSTRAINT settings_hysteresis CHECK (((hysteresis >= (0)::double precision) AND (hysteresis <= (1000)::double precision))),
+    CONSTRAINT settings_one_row CHECK (id)
+);
+
+CREATE TABLE public.token_thresholds (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    provider text DEFAULT '*'::text NOT NULL,
+    user_id text DEFAULT ''::text NOT NULL,
+    threshold_percentage double precision NOT NULL,
+    is_active boolean DEFAULT true NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT token_thresholds_percentage CHECK (((threshold_percentage > (0)::double precision) AND (threshold_percentage <= (1000)::double precision))),
+    CONSTRAINT token_thresholds_provider CHECK (((char_length(provider) >= 1) AND (char_length(provider) <= 200))),
+    CONSTRAINT token_thresholds_user_id CHECK ((char_length(user_id) <= 200))
+);
+
+CREATE VIEW public.usage_by_provider WITH (security_invoker='true') AS
+ SELECT provider,
+    count(DISTINCT model) AS models,
+    count(DISTINCT user_id) FILTER (WHERE (user_id <> ''::text)) AS users,
+    (sum(tokens_used))::bigint AS tokens_used,
+    max(percentage) AS highest_percentage,
+    max(reported_at) AS reported_at
+   FROM ( SELECT current_usage.provider,
+            current_usage.model,
+            current_usage.user_id,
+            max(current_usage.tokens_used) FILTER (WHERE (current_usage.unit = 'tokens'::text)) AS tokens_used,
+            max(current_usage.percentage) AS percentage,
+            max(current_usage.reported_at) AS reported_at
+           FROM public.current_usage
+          GROUP BY current_usage.provider, current_usage.model, current_usage.user_id) counted
+  GROUP BY provider;
+
+CREATE TABLE public.vapid_keys (
+    id text NOT NULL,
+    public_key text NOT NULL,
+    is_active boolean DEFAULT true NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE ONLY public.alerts
+    ADD CONSTRAINT alerts_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.attempts
+    ADD CONSTRAINT attempts_pkey PRIMARY KEY (delivery_id, n);
+
+ALTER TABLE ONLY public.deliveries
+    ADD CONSTRAINT deliveries_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.deliveries
+    ADD CONSTRAINT deliveries_target UNIQUE (notification_id, channel, target);
+
+ALTER TABLE ONLY public.delivery_pauses
+    ADD CONSTRAINT delivery_pauses_pkey PRIMARY KEY (origin);
+
+ALTER TABLE ONLY public.leases
+    ADD CONSTRAINT leases_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.notification_history
+    ADD CONSTRAINT notification_history_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.notification_history
+    ADD CONSTRAINT notification_history_transition UNIQUE (alert_id, seq);
+
+ALTER TABLE ONLY public.push_subscriptions
+    ADD CONSTRAINT push_subscriptions_endpoint UNIQUE (endpoint_hash);
+
+ALTER TABLE ONLY public.push_subscriptions
+    ADD CONSTRAINT push_subscriptions_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.quotabell_migrations
+    ADD CONSTRAINT quotabell_migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY public.rearm_scopes
+    ADD CONSTRAINT rearm_scopes_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.settings
+    ADD CONSTRAINT settings_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.token_thresholds
+    ADD CONSTRAINT token_thresholds_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.token_thresholds
+    ADD CONSTRAINT token_thresholds_scope UNIQUE (provider, user_id, threshold_percentage);
+
+ALTER TABLE ONLY public.token_usage
+    ADD CONSTRAINT token_usage_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.token_usage
+    ADD CONSTRAINT token_usage_state UNIQUE (user_id, quota, provider, model, period_start);
+
+ALTER TABLE ONLY public.vapid_keys
+    ADD CONSTRAINT vapid_keys_pkey PRIMARY KEY (id);
+
+CREATE INDEX alerts_by_user ON public.alerts USING btree (user_id, started_at DESC, id);
+
+CREATE UNIQUE INDEX alerts_firing_of_state ON public.alerts USING btree (state_id, kind) WHERE (status = 'firing'::text);
+
+CREATE INDEX alerts_unannounced ON public.alerts USING btree (id) WHERE (announced_seq < seq);
+
+CREATE INDEX deliveries_due ON public.deliveries USING btree (origin, due, id) WHERE (status = 'pending'::text);
+
+CREATE INDEX deliveries_of_alert ON public.deliveries USING btree (alert_id, channel, target, seq) WHERE (alert_id IS NOT NULL);
+
+CREATE UNIQUE INDEX deliveries_under_way ON public.deliveries USING btree (alert_id, channel, target) WHERE (status = 'leased'::text);
+
+CREATE INDEX notification_history_of_user ON public.notification_history USING btree (user_id, created_at DESC, id);
+
+CREATE INDEX notification_history_pending ON public.notification_history USING btree (created_at, id) WHERE (status = 'pending'::text);
+
+CREATE INDEX notification_history_recent ON public.notification_history USING btree (created_at DESC, id);
+
+CREATE INDEX notification_history_unqueued ON public.notification_history USING btree (created_at, id) WHERE ((status = 'pending'::text) AND (enqueued_at IS NULL));
+
+CREATE INDEX push_subscriptions_active ON public.push_subscriptions USING btree (user_id) WHERE is_active;
+
+CREATE INDEX token_thresholds_lowest ON public.token_thresholds USING btree (threshold_percentage) WHERE is_active;
+
+CREATE TRIGGER quotabell_announced AFTER UPDATE OF status ON public.notification_history FOR EACH ROW WHEN (((new.alert_id IS NOT NULL) AND (old.status = 'pending'::text) AND (new.status <> 'pending'::text))) EXECUTE FUNCTION public.quotabell_announced();
+
+CREATE TRIGGER quotabell_delete_attempts AFTER DELETE ON public.deliveries REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION public.quotabell_delete_attempts();
+
+CREATE TRIGGER quotabell_endpoint BEFORE INSERT OR UPDATE OF subscription, endpoint_hash ON public.push_subscriptions FOR EACH ROW EXECUTE FUNCTION public.quotabell_endpoint();
+
+CREATE TRIGGER quotabell_reopen AFTER UPDATE OF period_end ON public.token_usage FOR EACH ROW WHEN ((old.period_end IS DISTINCT FROM new.period_end)) EXECUTE FUNCTION public.quotabell_ring_trigger();
+
+CREATE TRIGGER quotabell_ring AFTER INSERT OR UPDATE ON public.token_usage FOR EACH ROW WHEN (((new.percentage >= new.alert_at) OR (new.percentage < new.resolve_at) OR ((new.percentage IS NULL) AND (new.resolve_at > '-Infinity'::double precision)))) EXECUTE FUNCTION public.quotabell_ring_trigger();
+
+CREATE TRIGGER quotabell_settings_changed AFTER UPDATE OF default_thresholds, hysteresis ON public.settings FOR EACH ROW WHEN (((old.default_thresholds <> new.default_thresholds) OR (old.hysteresis <> new.hysteresis))) EXECUTE FUNCTION public.quotabell_settings_changed();
+
+CREATE TRIGGER quotabell_thresholds_deleted AFTER DELETE ON public.token_thresholds REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.quotabell_thresholds_changed();
+
+CREATE TRIGGER quotabell_thresholds_inserted AFTER INSERT ON public.token_thresholds REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.quotabell_thresholds_changed();
+
+CREATE TRIGGER quotabell_thresholds_truncated AFTER TRUNCATE ON public.token_thresholds FOR EACH STATEMENT EXECUTE FUNCTION public.quotabell_thresholds_changed();
+
+CREATE TRIGGER quotabell_thresholds_updated AFTER UPDATE ON public.token_thresholds REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.quotabell_thresholds_changed();
+
+CREATE TRIGGER quotabell_touch BEFORE UPDATE ON public.push_subscriptions FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.quotabell_touch();
+
+CREATE TRIGGER quotabell_touch BEFORE UPDATE ON public.settings FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.quotabell_touch();
+
+CREATE TRIGGER quotabell_touch BEFORE UPDATE ON public.token_thresholds FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.quotabell_touch();
+
+ALTER TABLE ONLY public.deliveries
+    ADD CONSTRAINT deliveries_notification_id_fkey FOREIGN KEY (notification_id) REFERENCES public.notification_history(id) ON DELETE CASCADE;
+
+ALTER TABLE public.alerts ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY alerts_own ON public.alerts FOR SELECT USING ((user_id = public.quotabell_subject()));
+
+ALTER TABLE public.attempts ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY attempts_own ON public.attempts FOR SELECT USING ((EXISTS ( SELECT
+   FROM public.deliveries d
+  WHERE (d.id = attempts.delivery_id))));
+
+ALTER TABLE public.deliveries ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY deliveries_own ON public.deliveries FOR SELECT USING ((EXISTS ( SELECT
+   FROM public.notification_history h
+  WHERE ((h.id = deliveries.notification_id) AND (h.user_id = ( SELECT public.quotabell_subject() AS quotabell_subject))))));
+
+ALTER TABLE public.delivery_pauses ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.leases ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.notification_history ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.push_subscriptions ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.quotabell_migrations ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY quotabell_own ON public.notification_history FOR SELECT USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
+
+CREATE POLICY quotabell_own ON public.push_subscriptions USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject))) WITH CHECK ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
+
+CREATE POLICY quotabell_own ON public.token_thresholds USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject))) WITH CHECK ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
+
+CREATE POLICY quotabell_own ON public.token_usage FOR SELECT USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
+
+CREATE POLICY quotabell_shared ON public.token_thresholds FOR SELECT USING (((user_id = ''::text) AND (( SELECT public.quotabell_subject() AS quotabell_subject) IS NOT NULL)));
+
+ALTER TABLE public.rearm_scopes ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.settings ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.token_thresholds ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.token_usage ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.vapid_keys ENABLE ROW LEVEL SECURITY;
+
+GRANT SELECT ON TABLE public.alerts TO quotabell_reader;
+
+REVOKE ALL ON FUNCTION public.quotabell_announce(a public.alerts) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_announced() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_delete_attempts() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_endpoint() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_lowest_threshold() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_protect(VARIADIC names text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_rearm(batch integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_ring(state uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_ring_safely(state uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_ring_trigger() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_settings_changed() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_subject() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.quotabell_subject() TO quotabell_reader;
+
+REVOKE ALL ON FUNCTION public.quotabell_thresholds(of_provider text, of_user text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_thresholds_changed() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_tokens(n bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_touch() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_writers() FROM PUBLIC;
+
+GRANT SELECT ON TABLE public.active_alerts TO quotabell_reader;
+
+GRANT SELECT ON TABLE public.attempts TO quotabell_reader;
+
+GRANT SELECT ON TABLE public.token_usage TO quotabell_reader;
+
+GRANT SELECT ON TABLE public.current_usage TO quotabell_reader;
+
+GRANT SELECT ON TABLE public.deliveries TO quotabell_reader;
+
+GRANT SELECT ON TABLE public.notification_history TO quotabell_reader;
+
+GRANT SELECT ON TABLE public.notification_log TO quotabell_reader;
+
+GRANT SELECT,DELETE ON TABLE public.push_subscriptions TO quotabell_reader;
+
+GRANT INSERT(id) ON TABLE public.push_subscriptions TO quotabell_reader;
+
+GRANT INSERT(user_id) ON TABLE public.push_subscriptions TO quotabell_reader;
+
+GRANT INSERT(subscription),UPDATE(subscription) ON TABLE public.push_subscriptions TO quotabell_reader;
+
+GRANT INSERT(is_active),UPDATE(is_active) ON TABLE public.push_subscriptions TO quotabell_reader;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.token_thresholds TO quotabell_reader;
+
+GRANT SELECT ON TABLE public.usage_by_provider TO quotabell_reader;
+
+INSERT INTO public.settings DEFAULT VALUES;
+
+INSERT INTO public.quotabell_migrations (version) VALUES
+    ('20261122000001'),
+    ('20261122000002'),
+    ('20261122000003'),
+    ('20261122000004'),
+    ('20261122000101'),
+    ('20261122000102');
+
+SELECT public.quotabell_protect(
+    'alerts',
+    'attempts',
+    'deliveries',
+    'delivery_pauses',
+    'leases',
+    'notification_history',
+    'push_subscriptions',
+    'quotabell_migrations',
+    'rearm_scopes',
+    'settings',
+    'token_thresholds',
+    'token_usage',
+    'vapid_keys',
+    'active_alerts',
+    'current_usage',
+    'notification_log',
+    'usage_by_provider',
+    'quotabell_announce(public.alerts)',
+    'quotabell_announced()',
+    'quotabell_delete_attempts()',
+    'quotabell_endpoint()',
+    'quotabell_lowest_threshold()',
+    'quotabell_protect(text[])',
+    'quotabell_rearm(integer)',
+    'quotabell_ring(uuid)',
+    'quotabell_ring_safely(uuid)',
+    'quotabell_ring_trigger()',
+    'quotabell_settings_changed()',
+    'quotabell_subject()',
+    'quotabell_thresholds(text,text)',
+    'quotabell_thresholds_changed()',
+    'quotabell_tokens(bigint)',
+    'quotabell_touch()',
+    'quotabell_writers()');
+
+COMMIT;
