@@ -176,8 +176,8 @@ def _token_name(value: str) -> str:
 
 
 def _user(value: str) -> str:
-    if not 1 <= len(value) <= 256 or not value.isprintable() or value != value.strip():
-        raise ValueError("must be 1 to 256 printable characters, without spaces at the ends")
+    if not 1 <= len(value) <= 200 or not value.isprintable() or value != value.strip():
+        raise ValueError("must be 1 to 200 printable characters, without spaces at the ends")
     return value
 
 
