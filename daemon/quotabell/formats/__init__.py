@@ -1,0 +1,1 @@
+"""Request bodies to domain objects: one module a format."""
