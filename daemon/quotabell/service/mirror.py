@@ -1,0 +1,30 @@
+"""The configuration in force: mirrored to the database, where SQL functions read it."""
+
+from __future__ import annotations
+
+from quotabell.config import Config, fingerprint
+from quotabell.log import Logger
+from quotabell.metrics import Metrics
+from quotabell.store.settings import SettingsStore
+
+
+class Mirror:
+    """The last start or reload of any replica decides; the others say that they differ."""
+
+    def __init__(self, store: SettingsStore, metrics: Metrics, log: Logger) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._log = log
+        self._own = ""
+
+    async def put(self, config: Config) -> None:
+        """Put this configuration in force; raises Unavailable."""
+        own = fingerprint(config)
+        await self._store.mirror(own, config.thresholds.default, config.thresholds.hysteresis)
+        self._own = own
+        self._metrics.config_in_sync.set(1)
+
+    async def check(self) -> None:
+        """Compare with what is in force; raises Unavailable."""
+        same = await self._store.in_force() == self._own
+        self._metrics.config_in_sync.set(same)

@@ -1,0 +1,230 @@
+"""Connections to Postgres, and its errors in the words of the product."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import monotonic, time
+from typing import Any, TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from quotabell.errors import Conflict, Refused, Unavailable
+from quotabell.log import Logger
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+STATEMENT_TIMEOUT = 4.0  # seconds; a report has 8 in all, exporters give up at 10
+CONNECT_TIMEOUT = 3.0
+_PROBE_UP = 1.0
+_PROBE_DOWN = 0.25
+_REFUSING_CLASSES = ("22", "23")  # data exceptions, constraint violations
+_REPEATABLE = ("40001", "40P01")  # serialization failure, deadlock
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the driver raises into Refused, Conflict or Unavailable.
+
+    Refused: the database, or the driver while encoding, will not have a value (SQLSTATE
+    classes 22 and 23). Conflict: the transaction may be repeated as it is. Unavailable:
+    everything else; whether the statement took effect is then unknown.
+    """
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        state = error.sqlstate or ""
+        if state[:2] in _REFUSING_CLASSES:
+            raise Refused(_first_line(error)) from error
+        if state in _REPEATABLE:
+            raise Conflict(_first_line(error)) from error
+        raise Unavailable(f"database: {_first_line(error)} ({state})") from error
+    except (asyncpg.exceptions.DataError, UnicodeEncodeError) as error:
+        raise Refused(_first_line(error)) from error
+    except asyncpg.InterfaceError as error:
+        # The client library's own DataError (a value it cannot encode) is one of these.
+        if isinstance(error, ValueError):
+            raise Refused(_first_line(error)) from error
+        raise Unavailable(f"database: {_first_line(error)}") from error
+    except TimeoutError as error:
+        raise Unavailable("database: no answer in time") from error
+    except (OSError, asyncpg.InternalClientError) as error:
+        raise Unavailable(f"database: {type(error).__name__}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+@dataclass(slots=True)
+class DatabaseClock:
+    """The database's time, estimated between measurements by the local monotonic clock.
+
+    A replica whose wall clock is off thus still judges times as the others do.
+    """
+
+    _base: float = 0.0
+    _at: float = 0.0
+    offset: float = 0.0  # seconds the local wall clock is ahead of the database's
+
+    def measured(self, database: datetime, sent: float, received: float) -> None:
+        """``sent`` and ``received`` are monotonic() around the query."""
+        self._base = database.timestamp()
+        self._at = (sent + received) / 2
+        self.offset = time() - (monotonic() - self._at) - self._base
+
+    def now(self) -> datetime:
+        if not self._at:
+            return datetime.now(UTC)
+        return datetime.fromtimestamp(self._base, UTC) + timedelta(seconds=monotonic() - self._at)
+
+
+class Database:
+    """Two pools to one Postgres: a small one that only ingest uses, and one for the rest.
+
+    ``up`` tells whether the last probe succeeded; `watch` keeps it true to life.
+    """
+
+    def __init__(self, dsn: str, *, pool_size: int, prepared_statements: bool, log: Logger) -> None:
+        self._dsn = dsn
+        self._size = pool_size
+        self._cache = 256 if prepared_statements else 0
+        self._log = log
+        self._stack = contextlib.AsyncExitStack()
+        self._changed = asyncio.Event()
+        self.clock = DatabaseClock()
+        self.up = False
+        self.ingest: Pool
+        self.pool: Pool
+
+    async def open(self) -> None:
+        """Connect; raises Unavailable."""
+        with translated():
+            self.ingest = await self._pool(2, STATEMENT_TIMEOUT)
+            self.pool = await self._pool(self._size, 2 * STATEMENT_TIMEOUT)
+        for pool in (self.ingest, self.pool):
+            async with self.connection(pool):
+                pass
+        await self.probe()
+
+    async def _pool(self, size: int, timeout: float) -> Pool:
+        pool: Pool = await asyncpg.create_pool(
+            self._dsn,
+            # No connections are kept ready by the pool itself: its way to restore them fills the
+            # log during an outage.
+            min_size=0,
+            max_size=size,
+            command_timeout=timeout,
+            timeout=CONNECT_TIMEOUT,
+            statement_cache_size=self._cache,
+            # Sessions are never altered outside a transaction, so there is nothing to reset,
+            # and a round trip saved on every batch.
+            reset=_nothing,
+            server_settings={"application_name": "quotabell"} if self._cache else None,
+        )
+        self._stack.callback(pool.terminate)
+        return pool
+
+    async def close(self) -> None:
+        """Close what is idle, then cut what is left after a second."""
+        if hasattr(self, "pool"):
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(1.0):
+                    await asyncio.gather(self.ingest.close(), self.pool.close())
+        await self._stack.aclose()
+
+    @contextlib.asynccontextmanager
+    async def connection(self, pool: Pool | None = None) -> AsyncIterator[Connection]:
+        """A pooled connection, errors translated; one that timed out is thrown away."""
+        pool = pool or self.pool
+        with translated():
+            connection = await pool.acquire(timeout=CONNECT_TIMEOUT)
+            try:
+                yield connection
+            except TimeoutError:
+                connection.terminate()
+                raise
+            finally:
+                with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    await pool.release(connection, timeout=CONNECT_TIMEOUT)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, pool: Pool | None = None) -> AsyncIterator[Connection]:
+        """A transaction, rolled back on any error."""
+        async with self.connection(pool) as connection, connection.transaction():
+            try:
+                yield connection
+            except TimeoutError:
+                connection.terminate()  # a ROLLBACK would wait for the same silent server
+                raise
+
+    @contextlib.asynccontextmanager
+    async def acting_for(self, user: str | None) -> AsyncIterator[Connection]:
+        """A transaction that sees what ``user`` may see; None: everything.
+
+        Steps down to the role quotabell_reader with the user as the subject of the claims, so
+        that row level security holds even if a query forgets its own condition.
+        """
+        async with self.transaction() as connection:
+            if user is not None:
+                await connection.execute("set local role quotabell_reader")
+                await connection.execute(
+                    "select set_config('request.jwt.claims', $1, true)", json.dumps({"sub": user})
+                )
+            yield connection
+
+    async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        async with self.connection() as connection:
+            return await connection.fetch(query, *args)
+
+    async def execute(self, query: str, *args: Any) -> str:
+        async with self.connection() as connection:
+            return await connection.execute(query, *args)
+
+    async def probe(self) -> None:
+        """Ask the database for its time; sets ``up`` and the clock.
+
+        Through the pool of ingest, whose second connection is kept for this: reads that
+        hang must not make the database look lost.
+        """
+        sent = monotonic()
+        try:
+            async with self.connection(self.ingest) as connection:
+                now = await connection.fetchval("select clock_timestamp()", timeout=2.0)
+        except Unavailable as error:
+            self._turn(False, str(error))
+            return
+        self.clock.measured(now, sent, monotonic())
+        self._turn(True)
+
+    def suspect(self) -> None:
+        """Something failed: treat the database as away until a probe says otherwise."""
+        self._turn(False, "a statement failed")
+        self._changed.set()
+
+    def _turn(self, up: bool, reason: str = "") -> None:
+        if up != self.up:
+            self.up = up
+            if up:
+                self._log.info("database connected")
+            else:
+                self._log.warning("database lost", reason=reason)
+
+    async def watch(self) -> None:
+        """Probe for ever: every second, and four times a second while it is away."""
+        while True:
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PROBE_UP if self.up else _PROBE_DOWN):
+                    await self._changed.wait()
+            await self.probe()
+
+
+async def _nothing(_: Any) -> None:
+    return None

@@ -1,0 +1,92 @@
+"""Quota states: written by batches of snapshots, read whole for ``/metrics``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from quotabell.domain.usage import Key, Receipt, Snapshot, StoredState, plan, receipts
+from quotabell.errors import Refused
+from quotabell.store.database import Connection, Database
+from quotabell.store.queries import load
+
+_SQL = load("usage")
+_AT_A_TIME = 1_000
+
+
+class CurrentState(NamedTuple):
+    """A quota state that is open now."""
+
+    id: str
+    user_id: str
+    quota: str
+    provider: str
+    model: str
+    tokens_used: int
+    token_limit: int | None
+    percentage: float | None
+    reported_at: datetime
+    period_end: datetime | None
+
+
+class Reported(NamedTuple):
+    """The answers to a batch in its order, and the rows as they are now."""
+
+    receipts: list[Receipt]
+    states: list[StoredState]
+
+
+class _Undo(Exception):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class UsageStore:
+    database: Database
+
+    async def report(self, batch: Sequence[Snapshot]) -> Reported:
+        """Commit a batch of snapshots, given in order of arrival, in one transaction.
+
+        Raises Refused, Conflict, Unavailable.
+        """
+        now = self.database.clock.now()
+        peaks, finals = plan(batch, now)
+        if not peaks:
+            async with self.database.connection(self.database.ingest) as connection:
+                stored = await _upsert(connection, finals)
+            return Reported(receipts(batch, stored, now), list(stored.values()))
+        async with self.database.transaction(self.database.ingest) as connection:
+            first = await _upsert(connection, peaks)
+            stored = await _upsert(connection, finals)
+        answered = stored | {
+            key: stored[key]._replace(before=state.before) for key, state in first.items()
+        }
+        return Reported(receipts(batch, answered, now), list(stored.values()))
+
+    async def acceptable(self, batch: Sequence[Snapshot]) -> bool:
+        """Whether the database would take these snapshots; nothing is stored."""
+        try:
+            async with self.database.transaction(self.database.ingest) as connection:
+                for wave in plan(batch, self.database.clock.now()):
+                    if wave:
+                        await _upsert(connection, wave)
+                raise _Undo
+        except _Undo:
+            return True
+        except Refused:
+            return False
+
+    async def current(self) -> AsyncIterator[list[CurrentState]]:
+        """Every open quota state, some at a time: making 100,000 at once takes too long."""
+        rows = await self.database.fetch(_SQL["current"])
+        for start in range(0, len(rows), _AT_A_TIME):
+            yield [CurrentState(*row) for row in rows[start : start + _AT_A_TIME]]
+
+
+async def _upsert(connection: Connection, rows: Sequence[Snapshot]) -> dict[Key, StoredState]:
+    provider, model, used, limit, user, at, quota = zip(*rows, strict=True)
+    records = await connection.fetch(_SQL["report"], user, quota, provider, model, used, limit, at)
+    states = [StoredState(*record) for record in records]
+    return {state.key: state for state in states}

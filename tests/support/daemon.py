@@ -1,0 +1,127 @@
+"""Daemons for tests: in this process, or as a process of their own that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from quotabell import app, log
+from quotabell.config import Config, load
+
+SNAPSHOT = {"provider": "grok", "model": "grok-3", "tokensUsed": 1000, "tokenLimit": 10000}
+
+
+def write_config(folder: Path, dsn: str, **sections: Any) -> Path:
+    """A configuration file for a daemon on a free port with its own data directory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "listen": "127.0.0.1:0",
+        "data_dir": str(folder / "data"),
+        "database": {"url": dsn},
+    }
+    content.update(sections)
+    path = folder / "quotabell.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def configure(folder: Path, dsn: str, **sections: Any) -> Config:
+    return load(write_config(folder, dsn, **sections), {})
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config, **options: Any) -> AsyncIterator[app.Running]:
+    """A daemon in this process, on its own task; stopped and awaited at the end."""
+    stop = asyncio.Event()
+    ready: asyncio.Future[app.Running] = asyncio.get_running_loop().create_future()
+    daemon = asyncio.create_task(
+        app.serve(
+            config,
+            log.configure("warning", "logfmt"),
+            stop,
+            on_ready=ready.set_result,
+            **options,
+        )
+    )
+    try:
+        done, _ = await asyncio.wait({daemon, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if daemon in done:
+            daemon.result()
+        yield ready.result()
+    finally:
+        stop.set()
+        await daemon
+
+
+@dataclass(slots=True)
+class DaemonProcess:
+    """A daemon as a process. Its log goes to a file that tests may read."""
+
+    config: Path
+    log_file: Path
+    environment: Mapping[str, str]
+    process: asyncio.subprocess.Process | None = None
+    url: str = ""
+
+    async def start(self, timeout: float = 30.0) -> None:
+        offset = self.log_file.stat().st_size if self.log_file.exists() else 0
+        with self.log_file.open("ab") as sink:
+            self.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "quotabell", "serve", "--config", str(self.config)),
+                stdout=sink,
+                stderr=sink,
+                env={**os.environ, **_import_path(), **self.environment},
+                start_new_session=True,
+            )
+        async with asyncio.timeout(timeout):
+            while True:
+                text = self.log_file.read_bytes()[offset:].decode()
+                if found := re.search(r"quotabell is ready.*?(http://[^\s\"]+)", text):
+                    self.url = found[1]
+                    return
+                if self.process.returncode is not None:
+                    raise AssertionError(f"exit {self.process.returncode}:\n{text}")
+                await asyncio.sleep(0.02)
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    async def end(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> int:
+        """Send a signal and wait; the exit code."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        async with asyncio.timeout(timeout):
+            return await self.process.wait()
+
+
+def _import_path() -> dict[str, str]:
+    source = str(Path(app.__file__).parents[1])
+    return {"PYTHONPATH": source + os.pathsep + os.environ.get("PYTHONPATH", "")}
+
+
+@contextlib.asynccontextmanager
+async def process(
+    config: Path, environment: Mapping[str, str] | None = None, *, start: bool = True
+) -> AsyncIterator[DaemonProcess]:
+    """A daemon process; killed at the end if it still runs."""
+    daemon = DaemonProcess(config, config.with_suffix(".log"), environment or {})
+    try:
+        if start:
+            await daemon.start()
+        yield daemon
+    finally:
+        if daemon.process is not None and daemon.process.returncode is None:
+            await daemon.end(signal.SIGKILL)
