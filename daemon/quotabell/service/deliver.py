@@ -1,0 +1,295 @@
+"""Delivery: claims what is due and sends it. Runs on every replica.
+
+An attempt's row is committed before the attempt is made and no transaction is open while it
+is; a send whose outcome a crash hid is therefore known, and shown as `unknown`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import lru_cache, partial
+from time import monotonic
+from typing import Any, Protocol
+
+from quotabell.channels.contract import Notification
+from quotabell.domain import notice
+from quotabell.domain.backoff import MAX_ATTEMPTS, next_attempt
+from quotabell.domain.outcome import Outcome
+from quotabell.errors import Conflict, QuotabellError, Refused
+from quotabell.log import Logger
+from quotabell.metrics import Metrics
+from quotabell.service import faults
+from quotabell.service.acknowledge import Acknowledger, Ended
+from quotabell.service.origins import PER_ORIGIN, Origins
+from quotabell.store.delivery import Claimed, DeliveryStore, Message, Status, Told
+
+LEASE = 30.0  # seconds
+NEEDS = 12.0  # seconds of its lease that must be left when a send begins: 10 for itself
+BATCH = 100  # deliveries claimed at once
+NOTIFICATIONS = 50  # turned into deliveries at once
+POLL = 1.0  # seconds
+_SLICE = 8  # sends begun before others get their turn: some 3 ms of encryption
+_TEND_EVERY = 2.0
+_CLOSE_WITHIN = 10.0  # seconds; no send takes longer
+_DRAIN_WITHIN = 2.0
+
+Backoff = Callable[[int, float | None], float]
+
+
+class Sender(Protocol):
+    """A channel that finds what it needs to know of the recipient in the claimed delivery."""
+
+    async def send(self, notification: Notification, claimed: Claimed) -> Outcome: ...
+
+
+class Deliverer:
+    """`run` claims and sends, `acknowledge` records, `wake` cuts the poll short."""
+
+    def __init__(
+        self,
+        store: DeliveryStore,
+        senders: Mapping[str, Sender],
+        metrics: Metrics,
+        log: Logger,
+        *,
+        worker: str,
+        topic_key: bytes,
+        fault: faults.Fault = faults.none,
+        lease: float = LEASE,
+        needs: float = NEEDS,
+        backoff: Backoff | None = None,
+    ) -> None:
+        """``backoff``: seconds to wait after the n-th try, given what the receiver asked for."""
+        self._store = store
+        self._senders = senders
+        self._metrics = metrics
+        self._log = log
+        self._worker = worker
+        # Deliveries of one message come one after the other.
+        self._draft = lru_cache(16)(partial(draft, topic_key))
+        self._fault = fault
+        self._lease = lease
+        self._needs = needs
+        self._random = random.Random()
+        self._backoff = backoff or partial(next_attempt, rng=self._random)
+        self._acknowledger = Acknowledger(store, metrics, log, patience=lease)
+        self._origins = Origins()
+        self._woken = asyncio.Event()
+        self._stepping = asyncio.Lock()
+        self._working: set[asyncio.Task[None]] = set()
+        self._notifications = NOTIFICATIONS
+        self._closing = False
+        self._next_tending = 0.0
+
+    def wake(self) -> None:
+        """There may be something to deliver."""
+        self._woken.set()
+
+    async def start(self) -> None:
+        """Free what this instance was sending when it was killed; raises Unavailable."""
+        await self._reap(self._worker)
+
+    async def run(self) -> None:
+        """Deliver for ever."""
+        while True:
+            self._woken.clear()
+            if not await self._pass():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(POLL * self._random.uniform(0.8, 1.2)):
+                        await self._woken.wait()
+
+    async def acknowledge(self) -> None:
+        """Record what became of attempts for ever."""
+        await self._acknowledger.run()
+
+    async def _pass(self) -> bool:
+        """Do what can be done now; whether there may be more at once."""
+        async with self._stepping:
+            if self._closing:
+                return False
+            try:
+                await self._tend()
+                enqueued = await self._enqueue()
+                return await self._claim() or enqueued
+            except Conflict:
+                await asyncio.sleep(0.01)
+                return True
+            except QuotabellError as error:
+                self._log.warning("delivery is held up", reason=str(error))
+                return False
+
+    async def _tend(self) -> None:
+        if monotonic() >= self._next_tending:
+            self._next_tending = monotonic() + _TEND_EVERY
+            await self._reap()
+            await self.measure()
+
+    async def _reap(self, dead_worker: str | None = None) -> None:
+        if freed := await self._store.reap(dead_worker):
+            self._metrics.delivery_unknown.inc(freed)
+            self._log.warning("sends of unknown outcome found", deliveries=freed)
+
+    async def measure(self) -> None:
+        """Bring the gauges up to date; raises Unavailable."""
+        backlog = await self._store.backlog()
+        self._metrics.deliveries_pending.set(backlog.pending)
+        self._metrics.oldest_due.set(backlog.oldest)
+
+    async def _enqueue(self) -> bool:
+        limit = self._notifications
+        try:
+            done = await self._store.enqueue(limit)
+        except Refused:
+            if limit == 1 and (given_up := await self._store.refuse("it cannot be delivered")):
+                self._log.error("a notification cannot be delivered", notification=given_up)
+            self._notifications = 1
+            return True
+        except QuotabellError:
+            # It may have been too much for one statement.
+            self._notifications = max(1, limit // 2)
+            raise
+        self._notifications = min(NOTIFICATIONS, 2 * limit)
+        return done == limit
+
+    async def _claim(self) -> bool:
+        room = min(BATCH, self._origins.room)
+        if room <= 0:
+            return False
+        until = monotonic() + self._lease
+        before = self._origins.sending.copy()
+        claimed, closed = await self._store.claim(
+            room, PER_ORIGIN, timedelta(seconds=self._lease), before, self._worker
+        )
+        for delivery in closed:
+            self._metrics.deliveries.labels(delivery.channel, delivery.status).inc()
+        if claimed:
+            self._fault("after_claim")
+            self._origins.begin([delivery.origin for delivery in claimed], before)
+            self._spawn(self._begin(claimed, until))
+        return len(claimed) + len(closed) >= room
+
+    async def _begin(self, claimed: Sequence[Claimed], until: float) -> None:
+        for n, delivery in enumerate(claimed):
+            if n % _SLICE == 0:
+                await asyncio.sleep(0)
+            self._spawn(self._deliver(delivery, until))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._working.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._log.error("a delivery failed in an unforeseen way", exc_info=error)
+
+    async def _deliver(self, claimed: Claimed, until: float) -> None:
+        try:
+            if self._closing or until - monotonic() < self._needs:
+                # Nobody has heard of it yet, so it can be given back.
+                await self._store.release([claimed])
+            else:
+                await self._send(claimed)
+        finally:
+            if self._origins.end(claimed.origin):
+                self._woken.set()
+
+    async def _send(self, claimed: Claimed) -> None:
+        started = monotonic()
+        try:
+            notification = replace(
+                self._draft(claimed.message),
+                id=f"{claimed.message.notification_id}.{claimed.id}",
+                ttl=claimed.ttl,
+            )
+            self._fault("before_send")
+            outcome = await self._senders[claimed.channel].send(notification, claimed)
+        except Exception as error:
+            # A poisoned row costs its own delivery, never the others'.
+            self._log.exception("a delivery cannot be made", delivery=claimed.id)
+            outcome = Outcome("failed", reason=f"internal: {type(error).__name__}")
+        self._fault("after_send")
+        seconds = claimed.age + monotonic() - started
+        self._acknowledger.put(Ended(self._told(claimed, outcome), claimed.channel, seconds))
+        if outcome.kind != "sent":
+            self._log.info(
+                "attempt not successful",
+                delivery=claimed.id,
+                outcome=outcome.kind,
+                status=outcome.status,
+                reason=outcome.reason,
+            )
+
+    def _told(self, claimed: Claimed, outcome: Outcome) -> Told:
+        status: Status = "failed"
+        delay = 0.0
+        if outcome.kind == "sent":
+            status = "sent"
+        elif outcome.kind == "retry":
+            delay = self._backoff(claimed.tries, outcome.retry_after)
+            # Throttled tries are ended by expiry alone.
+            if not outcome.counts or claimed.counted + 1 < MAX_ATTEMPTS:
+                status = "pending" if delay < claimed.ttl else "expired"
+        return Told(
+            id=claimed.id,
+            fence=claimed.fence,
+            status=status,
+            outcome=outcome.kind,
+            http_status=outcome.status,
+            reason=outcome.reason,
+            delay=delay,
+            counts=outcome.counts,
+            origin=claimed.origin,
+            pause=self._origins.pause(claimed.origin, outcome, delay),
+        )
+
+    async def close(self) -> None:
+        """Claim no more, finish what is being sent (bounded), give the rest back.
+
+        What even then has no answer stays leased, and shows as unknown when its lease is over.
+        """
+        self._closing = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_WITHIN):
+                async with self._stepping:
+                    pass  # a pass that was under way has ended
+                while self._working:
+                    await asyncio.wait(self._working)
+        for task in self._working:
+            task.cancel()
+        await self._acknowledger.drain(_DRAIN_WITHIN)
+
+
+def draft(topic_key: bytes, message: Message) -> Notification:
+    """What all deliveries of a message have in common."""
+    state = _text(message.data, "stateId")
+    tag = notice.tag(state or message.notification_id, message.kind)
+    percentage = message.data.get("percentage")
+    return Notification(
+        id="",
+        title=message.title,
+        body=message.body,
+        tag=tag,
+        state=message.transition,  # type: ignore[arg-type]
+        kind=message.kind,
+        ttl=0.0,
+        threshold=message.level,
+        percentage=percentage if isinstance(percentage, int | float) else None,
+        quota=_text(message.data, "quota"),
+        provider=_text(message.data, "provider"),
+        model=_text(message.data, "model"),
+        url=f"/?state={state}" if state else "/",
+        urgency=notice.urgency(message.transition, message.level),
+        topic=notice.topic(topic_key, tag),
+    )
+
+
+def _text(data: Mapping[str, object], key: str) -> str:
+    value = data.get(key)
+    return value if isinstance(value, str) else ""

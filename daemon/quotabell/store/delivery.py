@@ -1,0 +1,227 @@
+"""The outbox: notifications to deliveries, claims with lease and fence, attempts, history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple
+
+from quotabell.errors import Conflict, Refused
+from quotabell.store.database import Connection, Database
+from quotabell.store.queries import load
+
+_SQL = load("delivery")
+
+Status = Literal["pending", "sent", "failed", "expired"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """What a notification says; the deliveries of it that are claimed together share it."""
+
+    notification_id: str
+    kind: str
+    transition: str
+    title: str
+    body: str
+    data: dict[str, Any]
+    level: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A browser's subscription as its row has it, whatever that is. Holds secrets."""
+
+    is_active: bool
+    endpoint: str | None = field(repr=False)
+    p256dh: str | None = field(repr=False)
+    auth: str | None = field(repr=False)
+    vapid_key_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery that this replica took, to be sent within its lease.
+
+    ``ttl`` and ``age`` are seconds: what the message is still worth, and since when it waits.
+    ``tries`` counts the attempts with the one about to be made, ``counted`` what has been used
+    up of their limit.
+    """
+
+    id: int
+    channel: str
+    target: str
+    origin: str
+    fence: int
+    tries: int
+    counted: int
+    ttl: float
+    age: float
+    message: Message
+    subscription: Subscription | None  # None: its row is gone, or another channel
+
+
+class Closed(NamedTuple):
+    """A delivery that ended unsent: expired, suppressed or superseded."""
+
+    channel: str
+    status: str
+
+
+class Told(NamedTuple):
+    """What became of one attempt.
+
+    ``delay``: seconds until the next one, if pending again. ``pause``: seconds for which
+    nothing is to be sent to ``origin``.
+    """
+
+    id: int
+    fence: int
+    status: Status
+    outcome: str
+    http_status: int | None
+    reason: str
+    delay: float = 0.0
+    counts: bool = True
+    origin: str = ""
+    pause: float = 0.0
+
+
+class Backlog(NamedTuple):
+    """Deliveries not finished, and seconds since the oldest of them was due."""
+
+    pending: int
+    oldest: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryStore:
+    """Every method raises Unavailable, or Conflict where it may be repeated."""
+
+    database: Database
+
+    async def enqueue(self, limit: int) -> int:
+        """Turn up to ``limit`` pending notifications into deliveries; how many it were.
+
+        Raises Refused if one of them cannot be.
+        """
+        return len(await self.database.fetch(_SQL["enqueue"], limit))
+
+    async def refuse(self, reason: str) -> str | None:
+        """Give up the oldest pending notification; its id."""
+        rows = await self.database.fetch(_SQL["refuse"], reason)
+        return rows[0]["id"] if rows else None
+
+    async def claim(
+        self,
+        limit: int,
+        per_origin: int,
+        lease: timedelta,
+        sending: Mapping[str, int],
+        worker: str,
+    ) -> tuple[list[Claimed], list[Closed]]:
+        """Take due deliveries: what is to be sent, and what ended instead.
+
+        At most ``per_origin`` are taken of an origin, less what is being ``sent`` there. The
+        rows of their attempts are committed when this returns.
+        """
+        origins, counts = list(sending), list(sending.values())
+        try:
+            async with self.database.transaction() as connection:
+                rows = await connection.fetch(
+                    _SQL["claim"], limit, per_origin, lease, origins, counts, worker
+                )
+                leased = [row["id"] for row in rows if row["status"] == "leased"]
+                details = await connection.fetch(_SQL["claimed"], leased) if leased else []
+                overtaken = {row["id"] for row in details if row["overtaken"]}
+                ended = [r for r in rows if r["status"] != "leased" or r["id"] in overtaken]
+                await _settle(connection, [row["notification_id"] for row in ended])
+        except Refused as error:
+            # Another replica took a message of the same alert for the same target just now.
+            raise Conflict(str(error)) from error
+        closed = [
+            Closed(r["channel"], "superseded" if r["id"] in overtaken else r["status"])
+            for r in ended
+        ]
+        return _claimed([row for row in details if not row["overtaken"]]), closed
+
+    async def acknowledge(self, told: Sequence[Told]) -> set[int]:
+        """Record what became of attempts; the ids whose fence still held."""
+        columns = list(zip(*told, strict=True))
+        async with self.database.transaction() as connection:
+            rows = await connection.fetch(_SQL["acknowledge"], *columns)
+            await _settle(
+                connection,
+                [r["notification_id"] for r in rows if r["status"] in ("failed", "expired")],
+            )
+        return {row["id"] for row in rows}
+
+    async def reap(self, dead_worker: str | None = None) -> int:
+        """Free deliveries whose lease ran out, and all of a worker that is known to be dead.
+
+        Returns how many; what became of their attempts is unknown.
+        """
+        return int((await self.database.fetch(_SQL["reap"], dead_worker))[0]["count"])
+
+    async def release(self, claimed: Sequence[Claimed]) -> None:
+        """Give back deliveries that were claimed and not sent."""
+        if claimed:
+            await self.database.execute(
+                _SQL["release"], [c.id for c in claimed], [c.fence for c in claimed]
+            )
+
+    async def backlog(self) -> Backlog:
+        return Backlog(*(await self.database.fetch(_SQL["backlog"]))[0])
+
+
+async def _settle(connection: Connection, notifications: Sequence[object]) -> None:
+    """Close the history of notifications whose last deliveries ended without being sent."""
+    if notifications:
+        # Two replicas that end the last two deliveries of a notification must not each see
+        # the other's as open; the second waits here and then sees the first's.
+        await connection.execute(_SQL["settle_lock"], notifications)
+        await connection.execute(_SQL["settle"], notifications)
+
+
+def _claimed(rows: Sequence[Any]) -> list[Claimed]:
+    messages: dict[str, Message] = {}
+    return [_one(row, messages) for row in rows]
+
+
+def _one(row: Any, messages: dict[str, Message]) -> Claimed:
+    message = messages.get(row["notification_id"])
+    if message is None:
+        data = json.loads(row["data"])
+        message = messages[row["notification_id"]] = Message(
+            notification_id=row["notification_id"],
+            kind=row["kind"],
+            transition=row["transition"],
+            title=row["title"],
+            body=row["body"],
+            data=data if isinstance(data, dict) else {},
+            level=row["level"],
+        )
+    subscription = None
+    if row["is_active"] is not None:
+        subscription = Subscription(
+            is_active=row["is_active"],
+            endpoint=row["endpoint"],
+            p256dh=row["p256dh"],
+            auth=row["auth"],
+            vapid_key_id=row["vapid_key_id"],
+        )
+    return Claimed(
+        id=row["id"],
+        channel=row["channel"],
+        target=row["target"],
+        origin=row["origin"],
+        fence=row["fence"],
+        tries=row["tries"],
+        counted=row["counted"],
+        ttl=row["ttl"],
+        age=row["age"],
+        message=message,
+        subscription=subscription,
+    )

@@ -1,0 +1,268 @@
+-- Statements about deliveries and their attempts.
+--
+-- Rows are locked in one order everywhere: deliveries, notification_history, push_subscriptions;
+-- each sorted, or skipped where somebody else works on them.
+
+-- enqueue: turn pending notifications into a delivery for each recipient's subscription: its
+-- user's and the operators' (no user); a test goes to its own user's only. A resolution goes only
+-- where a message of its alert went or may still go. A message whose alert has vanished is never
+-- sent. The alerts are not locked: no report ever waits for delivery.
+with candidates as materialized (
+    select h.id, h.user_id, h.alert_id, h.seq, h.transition, h.data
+    from notification_history h
+    where h.status = 'pending' and h.enqueued_at is null
+    order by h.created_at, h.id
+    limit $1
+    for no key update skip locked
+), picked as materialized (
+    select c.*, c.alert_id is not null and a.id is null as orphan,
+        c.alert_id is not null and c.transition = 'resolved' as resolves,
+        c.transition = 'test' or c.data @> '{"ownOnly": true}' as own_only,
+        least(now() + interval '24 hours',
+            greatest(now() + interval '60 seconds', coalesce(u.period_end, 'infinity'))
+        ) as expires_at
+    from candidates c
+    left join alerts a on a.id = c.alert_id
+    left join token_usage u on u.id = a.state_id
+), made as (
+    insert into deliveries (
+        notification_id, channel, target, origin, alert_id, seq, resolves, expires_at)
+    select p.id, 'webpush', s.id::text,
+        coalesce(left(substring(s.subscription ->> 'endpoint' from '^https?://[^/?#]+'), 200), ''),
+        p.alert_id, p.seq, p.resolves, p.expires_at
+    from picked p
+    join push_subscriptions s on s.is_active and s.user_id = any (
+        array[p.user_id, case when p.own_only then p.user_id else '' end])
+    where not p.orphan and (not p.resolves or exists (
+        select from deliveries d
+        where d.alert_id = p.alert_id and d.channel = 'webpush' and d.target = s.id::text
+            and d.seq < p.seq and d.status in ('sent', 'pending', 'leased')))
+    on conflict (notification_id, channel, target) do nothing
+    returning notification_id
+)
+update notification_history h set
+    enqueued_at = now(),
+    status = case when n.notification_id is not null then 'pending' else 'suppressed' end,
+    error = case when n.notification_id is not null then null
+        when p.orphan then 'the alert is gone' else 'nobody to tell' end
+from picked p
+left join (select distinct notification_id from made) n on n.notification_id = p.id
+where h.id = p.id
+returning h.id;
+
+-- refuse: give up the oldest pending notification, which cannot be turned into deliveries
+update notification_history h set enqueued_at = now(), status = 'failed', error = $1
+from (
+    select id from notification_history
+    where status = 'pending' and enqueued_at is null
+    order by created_at, id
+    limit 1
+    for no key update skip locked
+) oldest
+where h.id = oldest.id
+returning h.id::text;
+
+-- claim: take what is due, oldest first, of each origin at most $2 less what is being sent there
+-- already ($4, $5). What is taken gets a lease, a new fence and the row of the attempt that is
+-- about to be made. The messages of an alert to a target are a lane: they go one at a time, an
+-- earlier one that is due before a later one; what a later one has overtaken is superseded.
+with recursive waiting as (
+    (select origin from deliveries where status = 'pending' order by origin limit 1)
+    union all
+    select (
+        select d.origin from deliveries d
+        where d.status = 'pending' and d.origin > w.origin order by d.origin limit 1)
+    from waiting w where w.origin is not null
+), due as materialized (
+    select d.id, case
+        when d.superseded then 'superseded'
+        when d.expires_at <= now() then 'expired'
+        when d.resolves and d.told is not true then 'suppressed'
+        else 'leased' end as status
+    from waiting w
+    cross join lateral (
+        select d.id, d.expires_at, d.resolves, lane.told, lane.superseded
+        from deliveries d
+        cross join lateral (
+            select bool_or(e.status = 'leased') as busy,
+                bool_or(e.status = 'pending' and e.seq < d.seq and e.due <= now()) as earlier_due,
+                bool_or(e.status = 'pending' and e.seq < d.seq) as earlier,
+                bool_or(e.status = 'sent' and e.seq < d.seq) as told,
+                bool_or(e.status = 'sent' and e.seq > d.seq) as superseded
+            from deliveries e
+            where e.alert_id = d.alert_id and e.channel = d.channel and e.target = d.target
+        ) lane
+        where d.status = 'pending' and d.origin = w.origin and d.due <= now()
+            and lane.busy is not true and lane.earlier_due is not true
+            and (not d.resolves or lane.told or lane.earlier is not true)
+        order by d.due, d.id
+        limit greatest(0, $2 - coalesce((
+            select b.sending from unnest($4::text[], $5::integer[]) as b (origin, sending)
+            where b.origin = w.origin), 0))
+        for no key update of d skip locked
+    ) d
+    where not exists (
+        select from delivery_pauses p where p.origin = w.origin and p.until > now())
+    limit $1
+), taken as (
+    update deliveries d set
+        status = due.status,
+        tries = d.tries + (due.status = 'leased')::integer,
+        fence = d.fence + 1,
+        lease_until = case when due.status = 'leased' then now() + $3::interval end,
+        finished_at = case when due.status <> 'leased' then now() end,
+        reason = case when due.status = 'suppressed' then 'never told of the alert'
+            else d.reason end
+    from due where d.id = due.id
+    returning d.id, d.notification_id, d.channel, d.status, d.tries, d.fence
+), tried as (
+    insert into attempts (delivery_id, n, fence, worker)
+    select id, tries, fence, $6 from taken where status = 'leased'
+)
+select id, notification_id, channel, status from taken;
+
+-- claimed: all that it takes to send what was just claimed. It looks later than the claim did,
+-- and gives up what was overtaken by a message that was sent in between.
+with overtaken as (
+    update deliveries d set status = 'superseded', tries = d.tries - 1, fence = d.fence + 1,
+        lease_until = null, finished_at = now()
+    where d.id = any($1::bigint[]) and exists (
+        select from deliveries l
+        where l.alert_id = d.alert_id and l.channel = d.channel and l.target = d.target
+            and l.seq > d.seq and l.status = 'sent')
+    returning d.id, d.tries
+), undone as (
+    delete from attempts a using overtaken o where a.delivery_id = o.id and a.n = o.tries + 1
+)
+select d.id, d.notification_id::text, d.channel, d.target, d.origin, d.fence, d.tries, d.counted,
+    extract(epoch from d.expires_at - now())::float8 as ttl, o.id is not null as overtaken,
+    h.kind, h.transition, h.title, h.body, h.data, h.level,
+    extract(epoch from now() - h.created_at)::float8 as age,
+    s.is_active, s.vapid_key_id, s.subscription ->> 'endpoint' as endpoint,
+    s.subscription #>> '{keys,p256dh}' as p256dh, s.subscription #>> '{keys,auth}' as auth
+from deliveries d
+join notification_history h on h.id = d.notification_id
+left join push_subscriptions s on s.id = case when d.channel = 'webpush' then d.target::uuid end
+left join overtaken o on o.id = d.id
+where d.id = any($1::bigint[]);
+
+-- acknowledge: what became of attempts, each only while its fence still holds. An origin's pause
+-- counts in any case.
+with told as (
+    select * from unnest(
+        $1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[],
+        $7::float8[], $8::boolean[], $9::text[], $10::float8[]
+    ) as t (id, fence, status, outcome, http_status, reason, delay, counts, origin, pause)
+), acked as (
+    update deliveries d set
+        status = t.status,
+        due = case when t.status = 'pending' then now() + make_interval(secs => t.delay)
+            else d.due end,
+        counted = d.counted + t.counts::integer,
+        fence = d.fence + 1,
+        http_status = t.http_status,
+        reason = t.reason,
+        lease_until = null,
+        finished_at = case when t.status <> 'pending' then now() end
+    from told t
+    where d.id = t.id and d.fence = t.fence
+    returning d.id, d.notification_id, d.channel, d.target, d.tries, t.status, t.outcome,
+        t.http_status, t.reason
+), tried as (
+    update attempts a set ended_at = now(), outcome = k.outcome, http_status = k.http_status,
+        reason = k.reason
+    from acked k where a.delivery_id = k.id and a.n = k.tries
+), history as (
+    update notification_history h set status = 'sent', sent_at = now(), error = null
+    from (
+        select id from notification_history
+        where status <> 'sent'
+            and id in (select notification_id from acked where status = 'sent')
+        order by id
+        for no key update
+    ) arrived
+    where h.id = arrived.id
+), subscribed as (
+    update push_subscriptions s set
+        last_success_at = case when k.outcome = 'sent' then now() else s.last_success_at end,
+        is_active = s.is_active and k.outcome <> 'gone',
+        reason = case when k.outcome = 'gone' then k.reason else s.reason end
+    from (
+        select p.id, k.outcome, k.reason
+        from (
+            select distinct on (target) target::uuid as id, outcome, reason from acked
+            where channel = 'webpush' and outcome in ('sent', 'gone')
+            order by target, outcome
+        ) k
+        join push_subscriptions p on p.id = k.id
+        where case when k.outcome = 'gone' then p.is_active
+            -- To the minute is enough: a busy browser's row is not written for every message.
+            else coalesce(p.last_success_at < now() - interval '1 minute', true) end
+        order by p.id
+        for no key update of p
+    ) k
+    where s.id = k.id
+), paused as (
+    insert into delivery_pauses as p (origin, until, reason)
+    select origin, now() + make_interval(secs => max(pause)), max(reason)
+    from told where pause > 0 group by origin order by origin
+    on conflict (origin) do update
+        set until = greatest(p.until, excluded.until), reason = excluded.reason
+)
+select id, notification_id::text, status from acked;
+
+-- settle_lock: hold notifications while it is counted how their deliveries went
+select from notification_history where id = any($1::uuid[]) order by id for no key update;
+
+-- settle: a notification none of whose deliveries is open is sent, failed or suppressed
+update notification_history h set
+    status = case when d.sent then 'sent' when d.failed then 'failed' else 'suppressed' end,
+    error = case when d.sent then null else d.reason end
+from (
+    select notification_id, bool_or(status = 'sent') as sent,
+        bool_or(status in ('failed', 'expired')) as failed,
+        bool_or(status in ('pending', 'leased')) as open,
+        max(coalesce(reason, status)) as reason
+    from deliveries where notification_id = any($1::uuid[]) group by notification_id
+) d
+where h.id = d.notification_id and not d.open and h.status = 'pending';
+
+-- reap: deliveries whose lease ran out are due again; what became of their attempt is unknown.
+-- Also at once what worker $1 was sending when it died.
+with ended as (
+    select d.id from deliveries d
+    where d.status = 'leased' and (d.lease_until < now() or exists (
+        select from attempts a
+        where a.delivery_id = d.id and a.n = d.tries and a.worker = $1))
+    for no key update skip locked
+), lost as (
+    update deliveries d set status = 'pending', due = now(), lease_until = null,
+        fence = d.fence + 1
+    from ended where d.id = ended.id
+    returning d.id, d.tries
+), marked as (
+    update attempts a set outcome = 'unknown', ended_at = now()
+    from lost where a.delivery_id = lost.id and a.n = lost.tries
+), resumed as (
+    delete from delivery_pauses where until <= now()
+)
+select count(*) from lost;
+
+-- release: give back claimed deliveries that were never sent
+with back as (
+    update deliveries d set status = 'pending', due = now(), lease_until = null,
+        tries = d.tries - 1, fence = d.fence + 1
+    from unnest($1::bigint[], $2::bigint[]) as t (id, fence)
+    where d.id = t.id and d.fence = t.fence
+    returning d.id, d.tries
+)
+delete from attempts a using back where a.delivery_id = back.id and a.n = back.tries + 1;
+
+-- backlog: how many deliveries are open, and for how long the oldest due one has been (seconds)
+select p.pending + (select count(*) from deliveries where status = 'leased') as pending, p.oldest
+from (
+    select count(*) as pending,
+        coalesce(extract(epoch from now() - min(due) filter (where due <= now())), 0)::float8
+            as oldest
+    from deliveries where status = 'pending'
+) p;

@@ -1,0 +1,74 @@
+"""Push subscriptions: whom to reach, and with which key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from quotabell.store.database import Database
+from quotabell.store.queries import load
+
+_SQL = load("push")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PushStore:
+    """Every method raises Unavailable."""
+
+    database: Database
+
+    async def subscribe(
+        self,
+        user: str,
+        subscription: Mapping[str, Any],
+        *,
+        reason: str | None,
+        new_key: str | None,
+        known_key: str | None,
+    ) -> Row | None:
+        """Store a subscription, active unless there is a ``reason``; None: somebody else's.
+
+        ``new_key``: the VAPID key that a new subscription was made with; ``known_key``: what
+        the browser says that it was, which also corrects an old row.
+        """
+        rows = await self.database.fetch(
+            _SQL["subscribe"],
+            user,
+            json.dumps(subscription),
+            reason is None,
+            reason,
+            known_key or new_key,
+            known_key,
+        )
+        return dict(rows[0]) if rows else None
+
+    async def unsubscribe(
+        self, endpoint: str, *, any_user: bool, user: str | None, auth: str | None
+    ) -> bool:
+        """End a subscription, as admin, as its user or with its auth secret."""
+        return bool(await self.database.fetch(_SQL["unsubscribe"], endpoint, any_user, user, auth))
+
+    async def listed(
+        self, user: str | None, after: tuple[datetime, UUID] | None, limit: int, *, operators: bool
+    ) -> list[Row]:
+        """Without endpoints and keys: both are secrets. ``operators``: also those of no user."""
+        at, key = after or (None, None)
+        async with self.database.acting_for(user or None) as connection:
+            rows = await connection.fetch(_SQL["listed"], user, operators, at, key, limit)
+        return [dict(row) for row in rows]
+
+    async def learn_keys(self, keys: Mapping[str, str]) -> None:
+        """Remember public keys by their ids."""
+        async with self.database.transaction() as connection:
+            for key, public in sorted(keys.items()):
+                await connection.execute(_SQL["learn_key"], key, public)
+
+    async def keys_in_use(self) -> set[str]:
+        """Ids of the keys without which some active subscription cannot be reached."""
+        return {row["id"] for row in await self.database.fetch(_SQL["used_keys"])}

@@ -1,0 +1,40 @@
+-- Statements about push subscriptions and VAPID keys.
+
+-- subscribe: store a subscription; the same endpoint with the same auth secret may change its
+-- user (a shared browser), another secret is somebody else's: no row. A key id once known stays,
+-- for it tells with which key the subscription was made.
+insert into push_subscriptions as s (user_id, subscription, is_active, reason, vapid_key_id)
+values ($1, $2::jsonb, $3, $4, $5)
+on conflict (endpoint_hash) do update set
+    user_id = excluded.user_id,
+    subscription = excluded.subscription,
+    is_active = excluded.is_active,
+    reason = excluded.reason,
+    vapid_key_id = coalesce($6, s.vapid_key_id, excluded.vapid_key_id)
+where s.subscription #>> '{keys,auth}' is null
+    or rtrim(s.subscription #>> '{keys,auth}', '=') = excluded.subscription #>> '{keys,auth}'
+returning id, user_id, is_active, reason;
+
+-- unsubscribe: end a subscription by its endpoint, for its user or whoever knows its auth secret
+update push_subscriptions s set is_active = false, reason = 'unsubscribed'
+where endpoint_hash = encode(sha256(convert_to($1, 'UTF8')), 'hex')
+    and ($2 or user_id = $3 or rtrim(subscription #>> '{keys,auth}', '=') = $4)
+returning id;
+
+-- listed: subscriptions, newest first, of one user or of all; operators' only if $2
+select id, user_id, is_active, reason, vapid_key_id, last_success_at, created_at, updated_at,
+    substring(subscription ->> 'endpoint' from '^(https?://[^/?#@\\]+)(?:[/?#]|$)') as origin
+from push_subscriptions
+where ($1::text is null or user_id = $1)
+    and ($2 or user_id <> '')
+    and ($3::timestamptz is null or (created_at, id) < ($3, $4::uuid))
+order by created_at desc, id desc
+limit $5;
+
+-- learn_key: remember a key of this daemon
+insert into vapid_keys (id, public_key) values ($1, $2)
+on conflict (id) do update set is_active = true;
+
+-- used_keys: ids of keys that active subscriptions were made with
+select distinct vapid_key_id as id from push_subscriptions
+where is_active and vapid_key_id is not null;
