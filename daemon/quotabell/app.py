@@ -1,0 +1,328 @@
+"""The composition root: everything the daemon is made of, put together in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from quotabell import __version__
+from quotabell.channels.webpush import WebPushChannel
+from quotabell.config import Config, fingerprint, redacted
+from quotabell.domain.endpoints import EndpointRules
+from quotabell.errors import ConfigError, Unavailable
+from quotabell.http import operation, push, thresholds, usage
+from quotabell.http.auth import Gate
+from quotabell.http.listener import Listener, bind
+from quotabell.http.routing import Draining, mount
+from quotabell.log import Logger, Logging
+from quotabell.metrics import Metrics
+from quotabell.service import faults
+from quotabell.service.commit import Committer
+from quotabell.service.deliver import Deliverer
+from quotabell.service.evaluate import Evaluator
+from quotabell.service.exposition import UsageExposition
+from quotabell.service.mirror import Mirror
+from quotabell.service.push import WebPushSender, keyring, topic_key
+from quotabell.service.ring import Ringer
+from quotabell.service.subscribe import Subscriptions
+from quotabell.store.alerts import AlertStore
+from quotabell.store.database import Database
+from quotabell.store.delivery import DeliveryStore
+from quotabell.store.embedded import EmbeddedPostgres
+from quotabell.store.history import HistoryStore
+from quotabell.store.instance import hold
+from quotabell.store.leases import LeaseStore
+from quotabell.store.listener import HintListener
+from quotabell.store.migrate import migrate
+from quotabell.store.push import PushStore
+from quotabell.store.settings import SettingsStore
+from quotabell.store.thresholds import ThresholdStore
+from quotabell.store.usage import UsageStore
+
+CONNECT_PATIENCE = 30.0  # seconds to wait at start for a database that is starting too
+_FIXED = ("listen", "data_dir", "database", "ingest", "alerts", "push", "log")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A daemon that takes requests."""
+
+    host: str
+    port: int
+    metrics: Metrics
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host or "localhost"
+        return f"http://{host}:{self.port}"
+
+
+async def serve(
+    config: Config,
+    logging: Logging,
+    stop: asyncio.Event,
+    *,
+    reload: asyncio.Event | None = None,
+    reread: Callable[[], Config] | None = None,
+    on_ready: Callable[[Running], None] = lambda running: None,
+    fault: faults.Fault = faults.none,
+    patience: float = CONNECT_PATIENCE,
+) -> None:
+    """Run the daemon until ``stop`` is set, then answer what has arrived and end.
+
+    ``reload`` set: take ``reread()`` as the configuration, as far as it can be changed while
+    running. ``fault`` lets drills kill it. Raises what keeps it from starting (a database that
+    is away: Unavailable after ``patience`` seconds), or the error of a part that crashed.
+    Cancel it to give up a start.
+    """
+    log = logging.get_logger()
+    # One straight function rather than a chain of helpers: the order of what is acquired
+    # here, each released in reverse, is the design of start and stop.
+    async with contextlib.AsyncExitStack() as stack:
+        sock = bind(config.listen.host, config.listen.port)
+        stack.callback(sock.close)
+        instance = hold(config.data_dir)
+        stack.callback(instance.close)
+        tasks = _Tasks(stack)
+
+        dsn = config.database.url.get_secret_value()
+        if not dsn:
+            server = EmbeddedPostgres(config.data_dir, logging.get_logger("postgres"))
+            stack.push_async_callback(server.stop)
+            await server.start()
+            tasks.start(server.supervise())
+            dsn = server.dsn
+        await _patiently(lambda: migrate(dsn), log, patience)
+
+        metrics = Metrics()
+        database = Database(
+            dsn,
+            pool_size=config.database.pool_size,
+            prepared_statements=config.database.prepared_statements,
+            log=log,
+        )
+        stack.push_async_callback(database.close)
+        await _patiently(database.open, log, patience)
+        tasks.start(database.watch())
+
+        mirror = Mirror(SettingsStore(database), metrics, log)
+        await mirror.put(config)
+
+        usage_store = UsageStore(database)
+        exposition = UsageExposition(usage_store, log)
+        tasks.start(exposition.run())
+        committer = Committer(
+            usage_store,
+            metrics,
+            log,
+            max_pending=config.ingest.max_pending,
+            on_stored=exposition.patch,
+        )
+        tasks.start(committer.run())
+        tasks.start(committer.sweep())
+
+        push_store = PushStore(database)
+        rules = EndpointRules(config.push.allowed_hosts, config.push.trusted_origins)
+        keys = await keyring(
+            push_store, config.data_dir, config.push.key_files, config.push.subject
+        )
+        webpush = await stack.enter_async_context(WebPushChannel(rules, keys))
+        deliverer = Deliverer(
+            DeliveryStore(database),
+            {"webpush": WebPushSender(webpush)},
+            metrics,
+            logging.get_logger("deliver"),
+            worker=instance.id,
+            topic_key=topic_key(keys.newest.key),
+            fault=fault,
+        )
+        await deliverer.start()
+        tasks.start(deliverer.run())
+        tasks.start(deliverer.acknowledge())
+        stack.push_async_callback(deliverer.close)
+
+        ringer = Ringer(AlertStore(database), metrics, log)
+        evaluator = Evaluator(
+            LeaseStore(database),
+            metrics,
+            log,
+            instance=instance.id,
+            every=config.alerts.evaluate_every.total_seconds(),
+            steps=[
+                mirror.check,
+                ringer.rearm,
+                ringer.ring_due,
+                ringer.make_good,
+                deliverer.measure,
+            ],
+            fault=fault,
+        )
+        stack.push_async_callback(evaluator.release)
+        await evaluator.round()
+        tasks.start(evaluator.run())
+
+        def hint(payload: str) -> None:
+            deliverer.wake()
+            if payload == "rearm":
+                evaluator.wake()
+
+        if not config.database.polls:
+            listen_dsn = config.database.listen_url.get_secret_value() or dsn
+            hints = HintListener(listen_dsn, hint, log)
+            metrics.listener_up.set_function(lambda: hints.up)
+            tasks.start(hints.run())
+
+        gate = Gate(config.auth.tokens, open_metrics=config.auth.open_metrics)
+        draining = Draining()
+        reloader = _Reloader(config, reread, gate, mirror, metrics, log)
+        app = web.Application(client_max_size=config.ingest.max_body)
+        mount(
+            app,
+            [
+                *usage.routes(committer, database, metrics, config.ingest),
+                *thresholds.routes(ThresholdStore(database)),
+                *push.routes(
+                    Subscriptions(push_store, rules, keys),
+                    push_store,
+                    HistoryStore(database),
+                    keys.newest.key.public,
+                ),
+                *operation.routes(
+                    database,
+                    metrics,
+                    exposition,
+                    leading=lambda: evaluator.leading,
+                    redacted=lambda: redacted(reloader.config),
+                    reload=reloader.reload,
+                    ready=lambda: not draining.on,
+                ),
+            ],
+            gate,
+            draining,
+            log,
+        )
+        listener = Listener(app, sock, draining)
+        stack.push_async_callback(listener.close)
+        await listener.start()
+        if reload is not None:
+            tasks.start(reloader.watch(reload))
+
+        running = Running(config.listen.host, listener.port, metrics)
+        log.info("quotabell is ready", url=running.url, version=__version__)
+        on_ready(running)
+        await tasks.until(stop)
+        log.info("stopping: answering what has arrived")
+        await listener.drain()
+        await committer.close()
+    log.info("stopped")
+
+
+class _Tasks:
+    """The daemon's background tasks: any of them that ends, ends the daemon.
+
+    Each is cancelled by the stack in its turn: after all that was acquired later, before
+    what it works on is released.
+    """
+
+    def __init__(self, stack: contextlib.AsyncExitStack) -> None:
+        self._stack = stack
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        self._stack.push_async_callback(_cancel, task)
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Wait for ``stop``; raises the error of the first task that crashed before it."""
+        asked = asyncio.create_task(stop.wait())
+        self._stack.push_async_callback(_cancel, asked)
+        done, _ = await asyncio.wait({asked, *self._running}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {asked}:
+            task.result()
+            raise RuntimeError("a background task ended by itself")
+
+
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _patiently(
+    connect: Callable[[], Awaitable[object]], log: Logger, patience: float
+) -> None:
+    """Call until the database can be reached; Unavailable after ``patience`` seconds."""
+    deadline = asyncio.get_running_loop().time() + patience
+    while True:
+        try:
+            await connect()
+            return
+        except Unavailable as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            log.warning("waiting for the database", reason=str(error))
+            await asyncio.sleep(0.5)
+
+
+class _Reloader:
+    """Takes a changed configuration into use, or keeps the old one and says why."""
+
+    def __init__(
+        self,
+        config: Config,
+        reread: Callable[[], Config] | None,
+        gate: Gate,
+        mirror: Mirror,
+        metrics: Metrics,
+        log: Logger,
+    ) -> None:
+        self.config = config
+        self._reread = reread
+        self._gate = gate
+        self._mirror = mirror
+        self._metrics = metrics
+        self._log = log
+        self._one_at_a_time = asyncio.Lock()
+
+    async def watch(self, asked: asyncio.Event) -> None:
+        """Reload whenever ``asked`` is set, for ever."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            with contextlib.suppress(ConfigError, Unavailable):
+                await self.reload()
+
+    async def reload(self) -> None:
+        """Raises ConfigError or Unavailable; the configuration then stays as it was."""
+        async with self._one_at_a_time:
+            try:
+                config = self._with_fixed_keys(self._reread() if self._reread else self.config)
+                await self._mirror.put(config)
+            except (ConfigError, Unavailable) as error:
+                self._metrics.config_reload_successful.set(0)
+                self._log.error("configuration not reloaded", reason=str(error))
+                raise
+            self._gate.replace(config.auth.tokens, open_metrics=config.auth.open_metrics)
+            self.config = config
+            self._metrics.config_reload_successful.set(1)
+            self._log.info("configuration reloaded", fingerprint=fingerprint(config)[:12])
+
+    def _with_fixed_keys(self, config: Config) -> Config:
+        """The new configuration with the old values of what a running daemon cannot change."""
+        if not config.auth.tokens and not self.config.listen.is_loopback:
+            raise ConfigError(
+                [
+                    f"auth.tokens: must not be empty while the daemon listens on "
+                    f"{self.config.listen}; restart it to listen on {config.listen}"
+                ]
+            )
+        fixed = {key: getattr(self.config, key) for key in _FIXED}
+        changed = [key for key, value in fixed.items() if getattr(config, key) != value]
+        if changed:
+            self._log.warning("these keys take effect at the next start", keys=changed)
+        return config.model_copy(update=fixed)

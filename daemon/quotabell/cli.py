@@ -1,0 +1,157 @@
+"""The command line: owns arguments, signals and exit codes; `app` owns the rest."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+import yaml
+
+from quotabell import __version__, app, log
+from quotabell.config import Config, load, redacted
+from quotabell.errors import ConfigError, QuotabellError, SchemaTooNew, Unavailable
+from quotabell.service import faults
+from quotabell.store.embedded import EmbeddedPostgres
+from quotabell.store.instance import hold
+from quotabell.store.migrate import migrate
+
+# sysexits(3), so that a supervisor can tell what a restart will not cure.
+EX_UNAVAILABLE = 69
+EX_CONFIG = 78
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        config = load(arguments.config, os.environ)
+    except ConfigError as error:
+        print("The configuration cannot be used:", file=sys.stderr)
+        for line in error.problems:
+            print(f"  {line}", file=sys.stderr)
+        return EX_CONFIG
+    try:
+        return int(arguments.run(config, arguments))
+    except (ConfigError, SchemaTooNew) as error:
+        return _fail(error, EX_CONFIG)
+    except Unavailable as error:
+        return _fail(error, EX_UNAVAILABLE)
+    except QuotabellError as error:
+        return _fail(error, 1)
+
+
+def _fail(error: QuotabellError, code: int) -> int:
+    print(f"quotabell: {error}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="quotabell", description="Watches LLM token quotas and rings before they run out."
+    )
+    parser.add_argument("--version", action="version", version=f"quotabell {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, run, text in (
+        ("serve", _serve, "run the daemon"),
+        ("migrate", _migrate, "bring the database schema up to date, then end"),
+        ("check-config", _check_config, "check the configuration and show what is in force"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument(
+            "-c",
+            "--config",
+            type=Path,
+            metavar="FILE",
+            help="YAML configuration (default: $QUOTABELL_CONFIG, else built-in defaults)",
+        )
+        if run is _serve:
+            command.add_argument(
+                "--greet", action="store_true", help="say on standard output what to do next"
+            )
+        command.set_defaults(run=run)
+    return parser
+
+
+def _serve(config: Config, arguments: argparse.Namespace) -> int:
+    async def run() -> None:
+        stop, reload, ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        loop, serving = asyncio.get_running_loop(), asyncio.current_task()
+        assert serving is not None
+
+        def end() -> None:
+            stop.set()
+            if not ready.is_set():  # there is nobody to answer yet: give up the start
+                serving.cancel()
+
+        def greet(running: app.Running) -> None:
+            ready.set()
+            if arguments.greet:
+                _greet(running)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end)
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
+        logging = log.configure(config.log.level, config.log.format)
+        with logging.capture_stdlib():
+            try:
+                await app.serve(
+                    config,
+                    logging,
+                    stop,
+                    reload=reload,
+                    reread=lambda: load(arguments.config, os.environ),
+                    fault=faults.from_text(os.environ.get("QUOTABELL_CRASH_AT", "")),
+                    on_ready=greet,
+                )
+            except asyncio.CancelledError:
+                if not stop.is_set():
+                    raise
+
+    uvloop.run(run())
+    return 0
+
+
+def _greet(running: app.Running) -> None:
+    print(
+        f"""
+Quotabell listens at {running.url}. Report some usage:
+
+  curl -X POST {running.url}/api/token-monitor/update -H 'Content-Type: application/json' \\
+    -d '{{"provider":"grok","model":"grok-3","tokensUsed":1000,"tokenLimit":10000}}'
+
+Prometheus scrapes {running.url}/metrics. Ctrl-C stops the daemon; the data stays.
+""",
+        flush=True,
+    )
+
+
+def _migrate(config: Config, arguments: argparse.Namespace) -> int:
+    async def run() -> None:
+        logger = log.configure(config.log.level, config.log.format).get_logger()
+        dsn = config.database.url.get_secret_value()
+        if dsn:
+            await migrate(dsn)
+            return
+        instance = hold(config.data_dir)
+        server = EmbeddedPostgres(config.data_dir, logger)
+        try:
+            await server.start()
+            await migrate(server.dsn)
+        finally:
+            await server.stop()
+            instance.close()
+
+    uvloop.run(run())
+    print("the schema is up to date")
+    return 0
+
+
+def _check_config(config: Config, arguments: argparse.Namespace) -> int:
+    print(yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True), end="")
+    return 0

@@ -1,0 +1,111 @@
+"""Bodies, queries and answers of the routes that are not on the hot path."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from quotabell.domain.usage import NAME_MAX
+from quotabell.errors import FieldError, Malformed, Rejected
+from quotabell.formats import json_text
+from quotabell.http import body
+
+MAX_BODY = 64 * 1024  # bytes
+PAGE = 50
+MAX_PAGE = 500
+
+M = TypeVar("M", bound=BaseModel)
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+async def read(request: web.Request, model: type[M]) -> M:
+    """The body as ``model``; raises Malformed, TooLarge, UnsupportedType or Rejected."""
+    body.expect_json(request)
+    value, strict = json_text.parse(await body.read(request, MAX_BODY))
+    if not isinstance(value, dict):
+        raise Rejected([FieldError("", "must be an object")])
+    try:
+        checked = model.model_validate(value)
+    except ValidationError as error:
+        raise Rejected(json_text.field_errors(error)) from None
+    if not strict:
+        raise Malformed("broken JSON: NaN and Infinity are not JSON")
+    return checked
+
+
+def answer(value: Any, status: int = 200) -> web.Response:
+    """A JSON answer."""
+    return web.Response(status=status, body=_encode(value), content_type="application/json")
+
+
+def identifier(request: web.Request) -> UUID:
+    """The ``{id}`` of the path; Rejected if it is no UUID."""
+    try:
+        return UUID(request.match_info["id"])
+    except ValueError:
+        raise Rejected([FieldError("id", "must be a UUID")]) from None
+
+
+def parameter(request: web.Request, name: str) -> str | None:
+    """A text of the query; Rejected if nothing that is stored could equal it."""
+    value = request.query.get(name)
+    if value is not None and (len(value) > NAME_MAX or re.search("[\0\ud800-\udfff]", value)):
+        raise Rejected([FieldError(name, f"must be text of at most {NAME_MAX} characters")])
+    return value
+
+
+class Page:
+    """What part of a list is asked for: ``?limit=`` and the ``nextCursor`` of the part before."""
+
+    def __init__(self, request: web.Request) -> None:
+        text = request.query.get("limit", str(PAGE))
+        self.limit = int(text) if re.fullmatch("[0-9]{1,6}", text) else 0
+        if not 1 <= self.limit <= MAX_PAGE:
+            raise Rejected([FieldError("limit", f"must be a number from 1 to {MAX_PAGE}")])
+        self.after: tuple[datetime, UUID] | None = None
+        if cursor := request.query.get("cursor"):
+            self.after = _position(cursor)
+
+    def answer(self, items: Sequence[dict[str, Any]]) -> web.Response:
+        """``items`` are up to ``limit + 1`` rows with ``createdAt`` and ``id``, newest first."""
+        shown = items[: self.limit]
+        cursor = None
+        if len(items) > self.limit:
+            cursor = _cursor(shown[-1]["createdAt"], shown[-1]["id"])
+        return answer({"items": shown, "nextCursor": cursor})
+
+
+def _cursor(at: datetime, key: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps([at.isoformat(), str(key)]).encode()).decode()
+
+
+def _position(cursor: str) -> tuple[datetime, UUID]:
+    try:
+        at, key = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
+        moment = datetime.fromisoformat(at)
+        if moment.tzinfo is None:
+            raise ValueError
+        return moment, UUID(key)
+    except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
+        raise Rejected([FieldError("cursor", "is not one that this list gave")]) from None
+
+
+def camel(row: Any) -> dict[str, Any]:
+    """A row's columns under the names of the API."""
+    return {_camel(name): value for name, value in row.items()}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)

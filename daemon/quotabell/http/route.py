@@ -1,0 +1,49 @@
+"""A route as data: what its path does, who may use it, and what its description tells."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from quotabell.http.auth import Caller
+
+Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
+
+
+class Answer(NamedTuple):
+    """A good answer. ``model``: what msgspec encodes as JSON; None: no body, or text."""
+
+    description: str = "Done"
+    model: Any = None
+    content_type: str = "application/json"
+
+
+class Query(NamedTuple):
+    """A parameter of the query. ``schema``: JSON Schema."""
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation. ``scope`` None: open to all who reach the daemon.
+
+    What follows the summary only goes into ``/openapi.json``: ``request`` is the type of the
+    body that pydantic validates (None: takes no body), ``answers`` the good answers by
+    status, ``faults`` statuses of problem answers beside those that follow from the rest.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    scope: str | None
+    summary: str
+    request: Any = None
+    answers: dict[int, Answer] = field(default_factory=lambda: {200: Answer()})
+    query: tuple[Query, ...] = ()
+    faults: tuple[int, ...] = ()

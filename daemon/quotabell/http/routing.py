@@ -1,0 +1,98 @@
+"""From routes to an application: who may, how faults are answered, what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from aiohttp import hdrs, web
+
+from quotabell.errors import QuotabellError
+from quotabell.http import openapi
+from quotabell.http.auth import Caller, Forbidden, Gate, Unauthorized
+from quotabell.http.problem import from_error, problem
+from quotabell.http.route import Handler, Route
+from quotabell.log import Logger
+
+__all__ = ["ROUTES", "Draining", "Route", "mount"]
+
+CHALLENGE = 'Bearer realm="quotabell"'  # RFC 6750 §3
+ROUTES = web.AppKey("ROUTES", tuple[Route, ...])
+
+
+class Draining:
+    """Whether the daemon is about to stop: each answer then closes its connection."""
+
+    __slots__ = ("on",)
+
+    def __init__(self) -> None:
+        self.on = False
+
+
+def mount(
+    app: web.Application, routes: Iterable[Route], gate: Gate, draining: Draining, log: Logger
+) -> None:
+    """Add the routes, their description, and problem answers for unknown paths and methods.
+
+    A catch-all instead of a middleware: a middleware would cost every request.
+    """
+    routes = tuple(routes)
+    app[ROUTES] = (*routes, openapi.route(routes))
+    by_path: dict[str, list[Route]] = {}
+    for route in app[ROUTES]:
+        by_path.setdefault(route.path, []).append(route)
+    for path, group in by_path.items():
+        resource = app.router.add_resource(path)
+        for route in group:
+            resource.add_route(route.method, _endpoint(route, gate, draining, log))
+        methods = {r.method for r in group}
+        if "GET" in methods:
+            get = next(r for r in group if r.method == "GET")
+            resource.add_route("HEAD", _endpoint(get, gate, draining, log))
+        wrong = Route("*", path, _wrong_method(methods), None, "wrong method")
+        resource.add_route("*", _endpoint(wrong, gate, draining, log))
+    unknown = Route("*", "/{path:.*}", _not_found, None, "unknown path")
+    app.router.add_route("*", unknown.path, _endpoint(unknown, gate, draining, log))
+
+
+def _endpoint(
+    route: Route, gate: Gate, draining: Draining, log: Logger
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    handler, scope = route.handler, route.scope
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response: web.StreamResponse
+        try:
+            response = await handler(request, gate.admit(request, scope))
+        except Unauthorized as error:
+            response = problem(401, str(error), headers={hdrs.WWW_AUTHENTICATE: CHALLENGE})
+        except Forbidden as error:
+            response = problem(403, str(error))
+        except QuotabellError as error:
+            response = from_error(error)
+            if response.status == 500:
+                log.exception("request failed", path=route.path)
+        except web.HTTPException:
+            raise
+        except Exception as error:
+            if not (isinstance(error, ConnectionError) and request.transport is None):
+                log.exception("request failed", path=route.path)
+            # Its client may have gone away, and nobody reads this.
+            response = problem(500, "the daemon met an error of its own; its log says which")
+        if draining.on:
+            response.force_close()
+        return response
+
+    return handle
+
+
+def _wrong_method(methods: set[str]) -> Handler:
+    allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+
+    async def answer(request: web.Request, caller: Caller) -> web.StreamResponse:
+        return problem(405, f"this path takes {allowed}", headers={hdrs.ALLOW: allowed})
+
+    return answer
+
+
+async def _not_found(request: web.Request, caller: Caller) -> web.StreamResponse:
+    return problem(404, "there is nothing at this path")

@@ -1,0 +1,72 @@
+"""``python -m tests.drills NAME [--times N] [--seed N]``: the long form of the drills."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+from collections.abc import Awaitable, Callable
+
+from tests.drills.ground import DurableCluster, Ground, durable_cluster, ground, temporary_folder
+from tests.drills.kill import kill
+from tests.drills.outage import outage
+from tests.drills.report import Report
+from tests.drills.stop import stop
+
+
+async def _kill(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    return await kill(ground, times=times, seed=seed)
+
+
+async def _cut(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    return await outage(ground, cluster.crash, cluster.restart, times=times, away=1.0, seed=seed)
+
+
+async def _freeze(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    return await outage(ground, cluster.freeze, cluster.thaw, times=times, away=5.0, seed=seed)
+
+
+async def _stop(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    reports = []
+    for _ in range(times):
+        reports.append(await stop(ground, before=2.0))
+        await ground.daemon.start()
+    last = reports[-1]
+    last.faults = [fault for report in reports for fault in report.faults]
+    return last
+
+
+DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]]] = {
+    "kill": _kill,  # SIGKILL of the daemon
+    "cut": _cut,  # immediate stop of Postgres
+    "freeze": _freeze,  # Postgres does not answer any more
+    "stop": _stop,  # SIGTERM of the daemon
+}
+
+
+async def _run(name: str, times: int, seed: int) -> bool:
+    print(f"{name}, {times} times, seed {seed}", flush=True)
+    with temporary_folder() as folder, durable_cluster() as cluster:
+        async with ground(cluster.create_database(), folder) as field:
+            report = await DRILLS[name](cluster, field, times, seed)
+            print(report, flush=True)
+            if report.faults:
+                print(field.daemon.log_file.read_text()[-5000:])
+    return not report.faults
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.drills", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(DRILLS)}")
+    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - DRILLS.keys():
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    names = arguments.names or list(DRILLS)
+    results = [asyncio.run(_run(name, arguments.times, arguments.seed)) for name in names]
+    return 0 if all(results) else 1
+
+
+sys.exit(main())
