@@ -17,7 +17,7 @@ from tests.support.postgres import Database
 TOKEN = "token-of-the-benchmark"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
-__all__ = ["BEARER", "TOKEN", "durable_cluster", "ours", "peer", "report"]
+__all__ = ["BEARER", "body", "durable_cluster", "ours", "peer", "report"]
 
 
 @contextlib.asynccontextmanager

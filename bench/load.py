@@ -18,11 +18,9 @@ local function read(name)
     return text
 end
 local requests, number = {}, 0
-local headers = {HEADERS}
 function init(args)
     for _, name in ipairs({NAMES}) do
-        local body = name ~= "" and read(name) or nil
-        requests[#requests + 1] = wrk.format("METHOD", nil, headers, body)
+        requests[#requests + 1] = wrk.format("POST", nil, {HEADERS}, read(name))
     end
 end
 function request()
@@ -33,19 +31,12 @@ end
 
 
 class Load:
-    """Requests to one path, their bodies in turn; answers other than 200 are an error."""
+    """POSTs of JSON bodies in turn; answers other than 200 are an error."""
 
-    def __init__(
-        self,
-        folder: Path,
-        bodies: Sequence[bytes] = (),
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """``folder``: an empty one for the bodies. Without bodies: GET."""
+    def __init__(self, folder: Path, bodies: Sequence[bytes], headers: Mapping[str, str]) -> None:
+        """``folder``: made for the bodies."""
         folder.mkdir()
-        self._method = "POST" if bodies else "GET"
-        self._headers = {**({"Content-Type": "application/json"} if bodies else {})}
-        self._headers |= headers or {}
+        self._headers = {"Content-Type": "application/json", **headers}
         self._files = [folder / f"{number}.json" for number in range(len(bodies))]
         for path, body in zip(self._files, bodies, strict=True):
             path.write_bytes(body)
@@ -72,7 +63,6 @@ class Load:
             "url": url,
             "connections": connections,
             "seconds": seconds,
-            "method": self._method,
             "headers": self._headers,
             "bodies": [str(path) for path in self._files],
         }
@@ -82,12 +72,8 @@ class Load:
         headers = ", ".join(
             f"[{json.dumps(k)}] = {json.dumps(v)}" for k, v in self._headers.items()
         )
-        names = ", ".join(json.dumps(str(path)) for path in self._files) or '""'
-        return (
-            _SCRIPT.replace("HEADERS", headers)
-            .replace("NAMES", names)
-            .replace("METHOD", self._method)
-        )
+        names = ", ".join(json.dumps(str(path)) for path in self._files)
+        return _SCRIPT.replace("HEADERS", headers).replace("NAMES", names)
 
 
 async def _said(*command: str) -> str:

@@ -149,13 +149,14 @@ begin
 end $$;
 
 CREATE FUNCTION public.quotabell_lowest_threshold() RETURNS double precision
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select coalesce(least(
+begin
+    return coalesce(least(
         (select min(threshold_percentage) from public.token_thresholds where is_active),
-        (select min(t) from public.settings, unnest(default_thresholds) as t)), 'infinity')
-$$;
+        (select min(t) from public.settings, unnest(default_thresholds) as t)), 'infinity');
+end $$;
 
 CREATE FUNCTION public.quotabell_protect(VARIADIC names text[]) RETURNS void
     LANGUAGE plpgsql
@@ -240,7 +241,7 @@ begin
         -- Rows that a transaction has inserted but not committed cannot be seen yet, and may be
         -- armed by the thresholds of before. Mostly it is over in a moment; where it is not, the
         -- scope is compared once more when it is.
-        for i in 1..20 loop
+        for i in 1..50 loop
             exit when under_way = '{}';
             perform pg_sleep(0.01);
             under_way := array(
@@ -410,19 +411,19 @@ CREATE FUNCTION public.quotabell_subject() RETURNS text
     RETURN NULLIF(((NULLIF(current_setting('request.jwt.claims'::text, true), ''::text))::json ->> 'sub'::text), ''::text);
 
 CREATE FUNCTION public.quotabell_thresholds(of_provider text, of_user text) RETURNS double precision[]
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select coalesce((
+begin
+    return coalesce((
             select array_agg(threshold_percentage order by threshold_percentage)
             from public.token_thresholds
             where is_active and provider in (of_provider, '*') and user_id in (of_user, '')
             group by provider, user_id
             order by provider <> '*' desc, user_id <> '' desc
             limit 1),
-        (select default_thresholds from public.settings),
-        '{}')
-$$;
+        (select default_thresholds from public.settings));
+end $$;
 
 CREATE FUNCTION public.quotabell_thresholds_changed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -441,8 +442,9 @@ begin
         from old_rows o join new_rows n using (id)
         cross join lateral (
             values (o.provider, o.user_id), (n.provider, n.user_id)) as either (provider, user_id)
-        where (o.provider, o.user_id, o.threshold_percentage, o.is_active)
-            <> (n.provider, n.user_id, n.threshold_percentage, n.is_active);
+        where (o.is_active or n.is_active)
+            and (o.provider, o.user_id, o.threshold_percentage, o.is_active)
+                <> (n.provider, n.user_id, n.threshold_percentage, n.is_active);
     else
         insert into public.rearm_scopes default values;
     end if;
@@ -848,7 +850,7 @@ ALTER TABLE ONLY public.deliveries
 
 ALTER TABLE public.alerts ENABLE ROW LEVEL SECURITY;
 
-CREATE POLICY alerts_own ON public.alerts FOR SELECT USING ((user_id = public.quotabell_subject()));
+CREATE POLICY alerts_own ON public.alerts FOR SELECT USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
 
 ALTER TABLE public.attempts ENABLE ROW LEVEL SECURITY;
 

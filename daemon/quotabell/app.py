@@ -153,17 +153,12 @@ async def serve(
             log,
             instance=instance.id,
             every=config.alerts.evaluate_every.total_seconds(),
-            steps=[
-                mirror.check,
-                ringer.rearm,
-                ringer.ring_due,
-                ringer.make_good,
-                deliverer.measure,
-            ],
+            steps=[ringer.rearm, ringer.ring_due, ringer.make_good],
+            everywhere=[mirror.check, deliverer.measure],
             fault=fault,
         )
         stack.push_async_callback(evaluator.release)
-        await evaluator.round()
+        await evaluator.hold()
         tasks.start(evaluator.run())
 
         def hint(payload: str) -> None:
@@ -184,7 +179,7 @@ async def serve(
         mount(
             app,
             [
-                *usage.routes(committer, database, metrics, config.ingest),
+                *usage.routes(committer, database, metrics, config.ingest, gate.names()),
                 *thresholds.routes(ThresholdStore(database)),
                 *push.routes(
                     Subscriptions(push_store, rules, keys),

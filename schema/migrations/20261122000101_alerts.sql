@@ -2,8 +2,8 @@
 
 -- Alerts: one episode of one kind for one quota state, firing from its crossing until it
 -- resolves. `seq` counts its transitions that are told to people; `announced_seq` is the last
--- one of them that delivery has taken up. What was used and allowed at the last transition is
--- kept, so that a resolution can say what changed.
+-- one of them that was sent, or was not to be. What was used and allowed at the last change of
+-- its level is kept, so that a resolution can say what changed.
 create table public.alerts (
     id uuid primary key default gen_random_uuid(),
     state_id uuid not null,
@@ -59,35 +59,37 @@ create table public.rearm_scopes (
 );
 alter table public.rearm_scopes enable row level security;
 
--- The functions below that run as their owner search pg_temp last: found first, as it is unless
--- named, a type of the caller's making could stand in for one of Postgres.
+-- The functions below name pg_temp, to search it last: unnamed it comes first, and a type of the
+-- caller's making could stand in for one of Postgres. Those that only compute are in PL/pgSQL,
+-- which keeps their plans.
 
 -- The thresholds of a quota state, ascending: of the most specific scope that has an active
 -- one (provider and user, provider, user, anyone), else the configuration's defaults.
 create function public.quotabell_thresholds(of_provider text, of_user text) returns float8[]
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce((
+begin
+    return coalesce((
             select array_agg(threshold_percentage order by threshold_percentage)
             from public.token_thresholds
             where is_active and provider in (of_provider, '*') and user_id in (of_user, '')
             group by provider, user_id
             order by provider <> '*' desc, user_id <> '' desc
             limit 1),
-        (select default_thresholds from public.settings),
-        '{}')
-$$;
+        (select default_thresholds from public.settings));
+end $$;
 
 -- The lowest active threshold of any scope: what a new row may be armed with unseen. Too low
 -- is safe, since the trigger then only arms the row properly. Infinity where there is none: who
 -- adds one has the rows compared anew.
 create function public.quotabell_lowest_threshold() returns float8
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(least(
+begin
+    return coalesce(least(
         (select min(threshold_percentage) from public.token_thresholds where is_active),
-        (select min(t) from public.settings, unnest(default_thresholds) as t)), 'infinity')
-$$;
+        (select min(t) from public.settings, unnest(default_thresholds) as t)), 'infinity');
+end $$;
 
 -- A token count for people: four digits at most, then K, M, B or T.
 create function public.quotabell_tokens(n bigint) returns text
@@ -288,8 +290,9 @@ begin
         from old_rows o join new_rows n using (id)
         cross join lateral (
             values (o.provider, o.user_id), (n.provider, n.user_id)) as either (provider, user_id)
-        where (o.provider, o.user_id, o.threshold_percentage, o.is_active)
-            <> (n.provider, n.user_id, n.threshold_percentage, n.is_active);
+        where (o.is_active or n.is_active)
+            and (o.provider, o.user_id, o.threshold_percentage, o.is_active)
+                <> (n.provider, n.user_id, n.threshold_percentage, n.is_active);
     else
         insert into public.rearm_scopes default values;
     end if;
@@ -363,7 +366,7 @@ begin
         -- Rows that a transaction has inserted but not committed cannot be seen yet, and may be
         -- armed by the thresholds of before. Mostly it is over in a moment; where it is not, the
         -- scope is compared once more when it is.
-        for i in 1..20 loop
+        for i in 1..50 loop
             exit when under_way = '{}';
             perform pg_sleep(0.01);
             under_way := array(

@@ -126,3 +126,17 @@ def test_a_percentage_is_shown_rounded_down():
     assert shown_percentage(99.999) == 99.99
     assert shown_percentage(100.0) == 100.0
     assert shown_percentage(None) is None
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**6))
+def test_the_shown_percentage_is_exact_to_the_last_digit(used, limit):
+    assert shown_percentage(used * 100.0 / limit) == used * 10_000 // limit / 100
+
+
+def test_a_peak_without_a_time_never_overtakes_the_fall_that_follows_it():
+    """The fall's own time may lie between our estimate of the database's clock and that clock."""
+    peak, fall = snapshot(95), snapshot(20, ago=-0.001)
+    waves = plan([peak, fall], NOW)
+
+    assert waves.peaks == [peak._replace(timestamp=fall.timestamp)]
+    assert waves.finals == [fall]

@@ -29,8 +29,8 @@ async def _freeze(cluster: DurableCluster, ground: Ground, times: int, seed: int
 
 async def _stop(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
     reports = []
-    for _ in range(times):
-        reports.append(await stop(ground, before=2.0))
+    for number in range(times):
+        reports.append(await stop(ground, before=2.0, name=f"stop-{number}"))
         await ground.daemon.start()
     last = reports[-1]
     last.faults = [fault for report in reports for fault in report.faults]

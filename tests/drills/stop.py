@@ -15,12 +15,14 @@ RATE = 500  # reports a second
 ENDED_WITHIN = 10.0  # seconds
 
 
-async def stop(ground: Ground, *, before: float) -> Report:
+async def stop(ground: Ground, *, before: float, name: str = "first") -> Report:
     """Stop the daemon after ``before`` seconds of load, then compare with the database.
 
     The load: `RATE` reports a second whatever happens, and clients who come anew each time.
+    ``name`` keeps the reports of several stops apart.
     """
-    steady, newcomers = OpenLoop(ground.url(), RATE), Newcomers(ground.url())
+    steady = OpenLoop(ground.url(), RATE, f"{name}-steady")
+    newcomers = Newcomers(ground.url(), f"{name}-new")
     ended = asyncio.Event()
     senders = asyncio.gather(steady.run(ended), newcomers.run(ended))
     await eventually(lambda: steady.sent > before * RATE, timeout=before + 20)

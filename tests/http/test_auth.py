@@ -172,6 +172,13 @@ async def test_an_unbound_token_reports_for_anybody(guarded: Client):
     assert (await ingest.update(snapshot())).data["userId"] is None
 
 
+async def test_the_counts_of_every_token_start_at_zero(guarded: Client):
+    samples = await guarded.with_token(secret("metrics")).samples("health")
+    counted = {s.labels["source"] for s in samples if s.name == "quotabell_ingest_events_total"}
+
+    assert counted == {f"{role}/update" for role in ROLES}
+
+
 async def test_reports_are_counted_under_the_name_of_their_token(guarded: Client):
     await guarded.with_token(secret("ingest")).update(snapshot())
     metrics = guarded.with_token(secret("metrics"))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.http.client import STATUS, UPDATE, Client, raw, serving, snapshot
 from tests.support.daemon import configure
@@ -233,6 +235,29 @@ async def test_a_body_of_undeclared_length_is_refused_once_it_is_too_large(stric
     reply = await strict.post(UPDATE, data=endless(), headers={"Content-Type": "application/json"})
 
     reply.problem(413)
+
+
+async def test_more_values_than_could_be_explained_are_refused(client: Client):
+    """9 MB that would take 200 MB as objects."""
+    body = gzip.compress(b"[" + b"[]," * 3_000_000 + b"[]]")
+    (await client.update(body, headers={"Content-Encoding": "gzip"})).problem(413)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+_values = st.dictionaries(
+    st.sampled_from(["provider", "tokensUsed", "tokenLimit", "userId", "timestamp", "other"]), _json
+).map(lambda changes: json.dumps(snapshot(model="fine") | changes).encode())
+
+
+@given(st.binary() | _json.map(json.dumps).map(str.encode) | _values)
+async def test_whatever_is_sent_is_answered(client: Client, body: bytes):
+    assert (await client.update(body)).status in (200, 400, 422)
+    packed = await client.update(body, headers={"Content-Encoding": "deflate"})
+    assert packed.status in (200, 400, 422)
 
 
 # --- encodings -----------------------------------------------------------------------------

@@ -123,15 +123,17 @@ async def test_serve_waits_for_its_database_only_so_long(tmp_path: Path) -> None
 async def test_serve_starts_once_its_database_does(database: Database, tmp_path: Path) -> None:
     port = steady_port()
     url = database.tcp_dsn.replace(f":{database.cluster.port}/", f":{port}/")
-    async with quotabell_begun("serve", "--config", daemon.write_config(tmp_path, url)) as process:
+    path = daemon.write_config(tmp_path, url)
+    async with quotabell_begun("serve", "--greet", "--config", path) as process:
         await _said(process, "waiting for the database")
 
         async with _forward(port, database.cluster.port):
             await _said(process, "quotabell is ready")
             process.terminate()
-            await process.communicate()
+            greeting, _ = await process.communicate()
 
     assert process.returncode == 0
+    assert "Quotabell listens at http://127.0.0.1:" in greeting.decode()
 
 
 async def test_a_daemon_that_waits_for_its_database_can_be_stopped(tmp_path: Path) -> None:

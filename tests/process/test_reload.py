@@ -116,7 +116,6 @@ async def test_reloading_by_http_answers_with_the_problems(
     assert await reloading.reload() == (204, "")
     assert await reloading.gauge(SUCCESSFUL) == 1
 
-
     (tmp_path / "quotabell.yaml").unlink()
 
     status, text = await reloading.reload()

@@ -156,7 +156,7 @@ async def test_rows_without_any_threshold_ring_once_one_is_added(it: Bell) -> No
     [
         (f"{ADD} ('ada', 10), ('ada', 20), ('bob', 10)", [(None, "ada"), (None, "bob")]),
         (f"{SET} updated_at = now()", []),
-        (f"{SET} is_active = false where not is_active", []),
+        (f"{SET} threshold_percentage = 61 where not is_active", []),
         (
             f"{SET} user_id = 'bob', provider = 'grok' where is_active",
             [("grok", "bob"), ("x", "a")],
@@ -263,6 +263,10 @@ async def test_a_row_that_a_writer_has_not_committed_is_not_forgotten(
     assert await it.value("select count(*) from rearm_scopes") == 0
 
 
+PATIENT = "select exists (select from pg_stat_activity where wait_event = 'PgSleep')"
+WAITING = "select exists (select from pg_stat_activity where wait_event_type = 'Lock')"
+
+
 async def test_a_writer_that_commits_at_once_costs_no_second_pass(it: Bell, other: Bell) -> None:
     writing = other.connection.transaction()
     await writing.start()
@@ -270,7 +274,7 @@ async def test_a_writer_that_commits_at_once_costs_no_second_pass(it: Bell, othe
     await it.threshold(50)
 
     rearming = asyncio.create_task(it.rearm())
-    await asyncio.sleep(0.05)
+    await eventually(lambda: other.value(PATIENT))
     await writing.commit()
 
     assert await rearming == 1
@@ -291,9 +295,6 @@ async def test_a_row_that_a_writer_holds_is_waited_for(it: Bell, other: Bell) ->
     await rearming
 
     assert await it.transitions(state) == ["50"]
-
-
-WAITING = "select exists (select from pg_stat_activity where wait_event_type = 'Lock')"
 
 
 async def test_rearming_beside_writers_leaves_every_state_right(

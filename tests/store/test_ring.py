@@ -220,7 +220,7 @@ PAST = "now() - interval '1 second'"
 
 
 async def test_an_alert_ends_with_its_period(it: Bell) -> None:
-    soon = await it.value("select now() + interval '0.3 seconds'")
+    soon = await it.value("select now() + interval '1 second'")
     states = [await it.report(used, model=f"m{used}", period_end=soon) for used in (80, 95, 100)]
     unknown = await it.report(95, None, model="unknown", period_end=soon)
 

@@ -138,6 +138,7 @@ class OpenLoop:
 
     url: str  # of the daemon
     rate: float  # a second
+    name: str = "model"  # that the models' names begin with
     connections: int = 64
     fresh_every: int = 10
     sent: int = 0
@@ -166,7 +167,7 @@ class OpenLoop:
     async def _report(
         self, connection: Connection, number: int, idle: deque[Connection] | None
     ) -> None:
-        model = f"model-{number}"
+        model = f"{self.name}-{number}"
         try:
             answer = await connection.post(
                 self.url + UPDATE, snapshot(model, number), close=idle is None
@@ -192,6 +193,7 @@ class Newcomers:
     """Clients that come on a new connection for every report, one after the other."""
 
     url: str  # of the daemon
+    name: str = "new"  # that the models' names begin with
     count: int = 24
     acknowledged: set[str] = field(default_factory=set)  # models
     refused: int = 0
@@ -205,7 +207,7 @@ class Newcomers:
         reports = 0
         while not stop.is_set():
             reports += 1
-            model = f"new-{number}-{reports}"
+            model = f"{self.name}-{number}-{reports}"
             connection = Connection()
             try:
                 answer = await connection.post(

@@ -137,7 +137,9 @@ class Outbox:
     async def books(self, *, enqueued: int | None = None) -> list[str]:
         """What does not add up; ``enqueued``: how many deliveries there must be in all."""
         faults = [
-            f"{rule}: {len(found)}" for rule, sql in _BOOKS.items() if (found := await self.rows(sql))
+            f"{rule}: {len(found)}"
+            for rule, sql in _BOOKS.items()
+            if (found := await self.rows(sql))
         ]
         total = (await self.statuses()).total()
         if enqueued is not None and total != enqueued:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -56,10 +57,16 @@ class Status(msgspec.Struct, rename="camel"):
 
 
 def routes(
-    committer: Committer, database: Database, metrics: Metrics, ingest: Ingest
+    committer: Committer,
+    database: Database,
+    metrics: Metrics,
+    ingest: Ingest,
+    senders: Iterable[str],
 ) -> list[Route]:
-    """The routes of this resource."""
+    """The routes of this resource. ``senders``: who may report, so that series start at 0."""
     counters = functools.cache(lambda name: metrics.ingest_outcomes(f"{name}/update"))
+    for name in senders:
+        counters(name)
     skew = ingest.future_skew
 
     def decode(raw: bytes) -> snapshot.Decoded:

@@ -122,7 +122,8 @@ class Committer:
                     await self._commit(batch)
                 finally:
                     for report in batch:
-                        report.fail(Unavailable(LATE))
+                        if not report.result.done():
+                            report.fail(Unavailable(LATE))
                     self._in_flight = []
                     self._pending -= sum(len(report.items) for report in batch)
             self._idle.set()

@@ -87,9 +87,9 @@ class Evaluator:
         Raises Unavailable if the lease cannot be asked for.
         """
         left = await self._take(self._everywhere)
-        if self.leading or await self._hold():
+        if self.leading or await self.hold():
             left |= await self._take(self._steps)
-            await self._hold()
+            await self.hold()
         self._finished = monotonic()
         return left
 
@@ -104,7 +104,8 @@ class Evaluator:
             self._fault("in_round")
         return left
 
-    async def _hold(self) -> bool:
+    async def hold(self) -> bool:
+        """Take or renew the lease, if it can be had; raises Unavailable."""
         asked = monotonic()
         held = await self._leases.hold(LEASE, self._instance, self._duration)
         was = self.leading
