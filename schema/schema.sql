@@ -52,6 +52,8 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
+CREATE SCHEMA quotabell_parts;
+
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
@@ -146,6 +148,31 @@ begin
         new.reason := 'no endpoint';
     end if;
     return new;
+end $$;
+
+CREATE FUNCTION public.quotabell_keep_days(first date, last date) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog'
+    AS $$
+declare
+    d date;
+    name text;
+    made integer := 0;
+begin
+    -- One replica at a time makes them; the others then find them made.
+    perform pg_advisory_xact_lock(x'71756F7461646179'::bigint);
+    for d in select generate_series(first, last, interval '1 day')::date loop
+        name := 'usage_events_' || to_char(d, 'YYYYMMDD');
+        if to_regclass('quotabell_parts.' || name) is null then
+            execute format('create table quotabell_parts.%I (like public.usage_events '
+                'including defaults including constraints including indexes)', name);
+            execute format('alter table public.usage_events attach partition quotabell_parts.%I '
+                'for values from (%L) to (%L)', name, d, d + 1);
+            execute format('alter table quotabell_parts.%I enable row level security', name);
+            made := made + 1;
+        end if;
+    end loop;
+    return made;
 end $$;
 
 CREATE FUNCTION public.quotabell_lowest_threshold() RETURNS double precision
@@ -717,6 +744,29 @@ CREATE TABLE public.token_thresholds (
     CONSTRAINT token_thresholds_user_id CHECK ((char_length(user_id) <= 200))
 );
 
+CREATE TABLE public.token_totals (
+    user_id text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    provider text NOT NULL COLLATE pg_catalog."C",
+    model text NOT NULL COLLATE pg_catalog."C",
+    input numeric DEFAULT 0 NOT NULL,
+    cache_read numeric DEFAULT 0 NOT NULL,
+    cache_write numeric DEFAULT 0 NOT NULL,
+    output numeric DEFAULT 0 NOT NULL,
+    reasoning numeric DEFAULT 0 NOT NULL,
+    other numeric DEFAULT 0 NOT NULL,
+    requests bigint DEFAULT 0 NOT NULL,
+    cost_usd numeric DEFAULT 0 NOT NULL,
+    shown_input numeric DEFAULT 0 NOT NULL,
+    shown_cache_read numeric DEFAULT 0 NOT NULL,
+    shown_cache_write numeric DEFAULT 0 NOT NULL,
+    shown_output numeric DEFAULT 0 NOT NULL,
+    shown_reasoning numeric DEFAULT 0 NOT NULL,
+    shown_other numeric DEFAULT 0 NOT NULL,
+    shown_cost_usd numeric DEFAULT 0 NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (fillfactor='70');
+
 CREATE VIEW public.usage_by_provider WITH (security_invoker='true') AS
  SELECT provider,
     count(DISTINCT model) AS models,
@@ -733,6 +783,34 @@ CREATE VIEW public.usage_by_provider WITH (security_invoker='true') AS
            FROM public.current_usage
           GROUP BY current_usage.provider, current_usage.model, current_usage.user_id) counted
   GROUP BY provider;
+
+CREATE TABLE public.usage_events (
+    source text NOT NULL COLLATE pg_catalog."C",
+    event_id text NOT NULL COLLATE pg_catalog."C",
+    day date NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    user_id text DEFAULT ''::text NOT NULL,
+    provider text NOT NULL,
+    model text NOT NULL,
+    input bigint DEFAULT 0 NOT NULL,
+    cache_read bigint DEFAULT 0 NOT NULL,
+    cache_write bigint DEFAULT 0 NOT NULL,
+    output bigint DEFAULT 0 NOT NULL,
+    reasoning bigint DEFAULT 0 NOT NULL,
+    other bigint DEFAULT 0 NOT NULL,
+    cost_usd numeric,
+    corrections integer DEFAULT 0 NOT NULL,
+    prev_input bigint,
+    prev_cache_read bigint,
+    prev_cache_write bigint,
+    prev_output bigint,
+    prev_reasoning bigint,
+    prev_other bigint,
+    prev_cost_usd numeric,
+    received_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT usage_events_counts CHECK (((input >= 0) AND (cache_read >= 0) AND (cache_write >= 0) AND (output >= 0) AND (reasoning >= 0) AND (other >= 0) AND (cost_usd >= (0)::numeric)))
+)
+PARTITION BY RANGE (day);
 
 CREATE TABLE public.vapid_keys (
     id text NOT NULL,
@@ -786,11 +864,17 @@ ALTER TABLE ONLY public.token_thresholds
 ALTER TABLE ONLY public.token_thresholds
     ADD CONSTRAINT token_thresholds_scope UNIQUE (provider, user_id, threshold_percentage);
 
+ALTER TABLE ONLY public.token_totals
+    ADD CONSTRAINT token_totals_pkey PRIMARY KEY (user_id, provider, model);
+
 ALTER TABLE ONLY public.token_usage
     ADD CONSTRAINT token_usage_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.token_usage
     ADD CONSTRAINT token_usage_state UNIQUE (user_id, quota, provider, model, period_start);
+
+ALTER TABLE ONLY public.usage_events
+    ADD CONSTRAINT usage_events_pkey PRIMARY KEY (source, event_id, day);
 
 ALTER TABLE ONLY public.vapid_keys
     ADD CONSTRAINT vapid_keys_pkey PRIMARY KEY (id);
@@ -890,7 +974,15 @@ ALTER TABLE public.settings ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.token_thresholds ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.token_totals ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY token_totals_own ON public.token_totals FOR SELECT USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
+
 ALTER TABLE public.token_usage ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.usage_events ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY usage_events_own ON public.usage_events FOR SELECT USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
 
 ALTER TABLE public.vapid_keys ENABLE ROW LEVEL SECURITY;
 
@@ -903,6 +995,8 @@ REVOKE ALL ON FUNCTION public.quotabell_announced() FROM PUBLIC;
 REVOKE ALL ON FUNCTION public.quotabell_delete_attempts() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_endpoint() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_keep_days(first date, last date) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_lowest_threshold() FROM PUBLIC;
 
@@ -957,7 +1051,11 @@ GRANT INSERT(is_active),UPDATE(is_active) ON TABLE public.push_subscriptions TO 
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.token_thresholds TO quotabell_reader;
 
+GRANT SELECT ON TABLE public.token_totals TO quotabell_reader;
+
 GRANT SELECT ON TABLE public.usage_by_provider TO quotabell_reader;
+
+GRANT SELECT ON TABLE public.usage_events TO quotabell_reader;
 
 INSERT INTO public.settings DEFAULT VALUES;
 
@@ -967,7 +1065,8 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000003'),
     ('20261122000004'),
     ('20261122000101'),
-    ('20261122000102');
+    ('20261122000102'),
+    ('20261122000201');
 
 SELECT public.quotabell_protect(
     'alerts',
@@ -981,7 +1080,9 @@ SELECT public.quotabell_protect(
     'rearm_scopes',
     'settings',
     'token_thresholds',
+    'token_totals',
     'token_usage',
+    'usage_events',
     'vapid_keys',
     'active_alerts',
     'current_usage',
@@ -991,6 +1092,7 @@ SELECT public.quotabell_protect(
     'quotabell_announced()',
     'quotabell_delete_attempts()',
     'quotabell_endpoint()',
+    'quotabell_keep_days(date,date)',
     'quotabell_lowest_threshold()',
     'quotabell_protect(text[])',
     'quotabell_rearm(integer)',

@@ -15,7 +15,7 @@ from quotabell.channels.webpush import WebPushChannel
 from quotabell.config import Config, fingerprint, redacted
 from quotabell.domain.endpoints import EndpointRules
 from quotabell.errors import ConfigError, Unavailable
-from quotabell.http import operation, push, thresholds, usage
+from quotabell.http import events, operation, push, thresholds, usage
 from quotabell.http.auth import Gate
 from quotabell.http.listener import Listener, bind
 from quotabell.http.routing import Draining, mount
@@ -27,6 +27,7 @@ from quotabell.service.deliver import Deliverer
 from quotabell.service.evaluate import Evaluator
 from quotabell.service.exposition import UsageExposition
 from quotabell.service.mirror import Mirror
+from quotabell.service.partitions import Partitions
 from quotabell.service.push import WebPushSender, keyring, topic_key
 from quotabell.service.ring import Ringer
 from quotabell.service.subscribe import Subscriptions
@@ -34,6 +35,7 @@ from quotabell.store.alerts import AlertStore
 from quotabell.store.database import Database
 from quotabell.store.delivery import DeliveryStore
 from quotabell.store.embedded import EmbeddedPostgres
+from quotabell.store.events import EventStore
 from quotabell.store.history import HistoryStore
 from quotabell.store.instance import hold
 from quotabell.store.leases import LeaseStore
@@ -45,7 +47,7 @@ from quotabell.store.thresholds import ThresholdStore
 from quotabell.store.usage import UsageStore
 
 CONNECT_PATIENCE = 30.0  # seconds to wait at start for a database that is starting too
-_FIXED = ("listen", "data_dir", "database", "ingest", "alerts", "push", "log")
+_FIXED = ("listen", "data_dir", "database", "ingest", "alerts", "push", "retention", "log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +115,31 @@ async def serve(
         mirror = Mirror(SettingsStore(database), metrics, log)
         await mirror.put(config)
 
+        event_store = EventStore(database)
+        partitions = Partitions(event_store, config.retention.events, log)
+        await partitions.make()
         usage_store = UsageStore(database)
-        exposition = UsageExposition(usage_store, log)
+        exposition = UsageExposition(usage_store, event_store, log)
         tasks.start(exposition.run())
         committer = Committer(
             usage_store,
             metrics,
             log,
             max_pending=config.ingest.max_pending,
-            on_stored=exposition.patch,
+            on_stored=exposition.states.patch,
         )
         tasks.start(committer.run())
         tasks.start(committer.sweep())
+        event_committer = Committer(
+            event_store,
+            metrics,
+            log,
+            max_pending=config.ingest.max_pending,
+            on_stored=exposition.sums.patch,
+        )
+        tasks.start(event_committer.run())
+        tasks.start(event_committer.sweep())
+        metrics.queue_events.set_function(lambda: committer.pending + event_committer.pending)
 
         push_store = PushStore(database)
         rules = EndpointRules(config.push.allowed_hosts, config.push.trusted_origins)
@@ -153,7 +168,7 @@ async def serve(
             log,
             instance=instance.id,
             every=config.alerts.evaluate_every.total_seconds(),
-            steps=[ringer.rearm, ringer.ring_due, ringer.make_good],
+            steps=[ringer.rearm, ringer.ring_due, ringer.make_good, partitions.keep],
             everywhere=[mirror.check, deliverer.measure],
             fault=fault,
         )
@@ -180,6 +195,14 @@ async def serve(
             app,
             [
                 *usage.routes(committer, database, metrics, config.ingest, gate.names()),
+                *events.routes(
+                    event_committer,
+                    metrics,
+                    config.ingest,
+                    gate.names(),
+                    retention=config.retention.events,
+                    now=database.clock.now,
+                ),
                 *thresholds.routes(ThresholdStore(database)),
                 *push.routes(
                     Subscriptions(push_store, rules, keys),
@@ -213,7 +236,7 @@ async def serve(
         await tasks.until(stop)
         log.info("stopping: answering what has arrived")
         await listener.drain()
-        await committer.close()
+        await asyncio.gather(committer.close(), event_committer.close())
     log.info("stopped")
 
 

@@ -20,6 +20,7 @@ from quotabell import __version__
 OUTCOMES = ("accepted", "older", "rejected", "unavailable")
 DELIVERY_OUTCOMES = ("sent", "retry", "gone", "failed", "expired", "superseded")
 _DELIVERY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+EVENT_OUTCOMES = ("accepted", "duplicate", "corrected", "rejected", "unavailable")
 _COMMIT_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _BATCH_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2000, 5000, 10000)
 
@@ -134,6 +135,10 @@ class Metrics:
     def ingest_outcomes(self, source: str) -> dict[str, Counter]:
         """The counters of one source, by outcome."""
         return {outcome: self.ingest_events.labels(source, outcome) for outcome in OUTCOMES}
+
+    def event_outcomes(self, source: str) -> dict[str, Counter]:
+        """The counters of one source of usage events, by outcome."""
+        return {outcome: self.ingest_events.labels(source, outcome) for outcome in EVENT_OUTCOMES}
 
     def render(self) -> bytes:
         """The families in the text format 0.0.4."""

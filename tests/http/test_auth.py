@@ -51,6 +51,7 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("GET", "/-/ready"): OPEN,
     ("GET", "/openapi.json"): OPEN,
     ("POST", UPDATE): {"ingest", "alice", "admin"},
+    ("POST", "/api/token-monitor/events"): {"ingest", "alice", "admin"},
     ("GET", STATUS): {"read", "alice", "admin"},
     ("GET", "/metrics"): {"metrics", "read", "admin"},
     ("GET", "/-/config"): {"admin"},
@@ -176,7 +177,7 @@ async def test_the_counts_of_every_token_start_at_zero(guarded: Client):
     samples = await guarded.with_token(secret("metrics")).samples("health")
     counted = {s.labels["source"] for s in samples if s.name == "quotabell_ingest_events_total"}
 
-    assert counted == {f"{role}/update" for role in ROLES}
+    assert counted == {f"{role}/{route}" for role in ROLES for route in ("update", "events")}
 
 
 async def test_reports_are_counted_under_the_name_of_their_token(guarded: Client):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import NamedTuple
 
 import pytest
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from quotabell.domain import exposition
+from quotabell.domain.events import Kinds
 from quotabell.domain.usage import StoredState
 from quotabell.log import configure
 from quotabell.service.exposition import UsageExposition
+from quotabell.store.events import Total
 from tests.http.client import Client, snapshot
 from tests.support.waiting import eventually
 
@@ -55,9 +58,10 @@ async def test_any_label_survives_the_text_format(
         State("1", "q1", provider, model, user, used, limit, None),
         State("2", "q2", user, provider, model, 7, 14, datetime(2026, 11, 22, 12, 30, tzinfo=UTC)),
     ]
-    columns = exposition.columns()
-    exposition.put(columns, states)
-    found = _parsed("".join(exposition.render(columns)))
+    columns = exposition.columns(exposition.QUOTA_FAMILIES)
+    for state in states:
+        exposition.put(columns, state.id, exposition.state_lines(state))
+    found = _parsed("".join(exposition.render(exposition.QUOTA_FAMILIES, columns)))
 
     expected = {"quota": "q1", "provider": provider, "model": model, "user": user}
     assert found["quotabell_quota_used_tokens"]["q1"] == (expected, used)
@@ -105,17 +109,26 @@ async def test_a_commit_that_overtakes_a_refresh_is_not_undone_by_it():
     old = StoredState("1", "", "reported", "p", "m", 1, 10, 10.0, now, None, None, now)
     new = old._replace(tokens_used=2)
 
-    class Store:
+    sum_before = Total("", "p", "m", Kinds(1), 1, Decimal(0))
+    sum_after = sum_before._replace(requests=2)
+
+    class States:
         async def current(self) -> AsyncIterator[list[StoredState]]:
             yield [old]
-            shown.patch([new])
+            shown.states.patch([new])
 
-    shown = UsageExposition(Store(), configure().get_logger())  # type: ignore[arg-type]
+    class Sums:
+        async def totals(self) -> AsyncIterator[list[Total]]:
+            yield [sum_before]
+            shown.sums.patch([sum_after])
+
+    shown = UsageExposition(States(), Sums(), configure().get_logger())  # type: ignore[arg-type]
     refreshing = asyncio.create_task(shown.run())
     text = (await shown.render()).decode()
     refreshing.cancel()
 
-    assert _parsed(text)["quotabell_quota_used_tokens"]["reported"][1] == 2
+    assert 'quotabell_quota_used_tokens{quota="reported",provider="p",model="m",user=""} 2' in text
+    assert 'quotabell_requests_total{provider="p",model="m",user=""} 2' in text
 
 
 async def test_zero_is_exposed(client: Client):

@@ -465,7 +465,7 @@ async def test_a_send_does_not_begin_with_too_little_of_its_lease_left(
 
     def stall(point: str) -> None:
         if point == "after_claim" and next(stalls) < 2:
-            time.sleep(0.4)  # noqa: ASYNC251 - as a stopped process would
+            time.sleep(0.4)
 
     for n in range(3):
         await box.subscribe("alice", endpoint(n))

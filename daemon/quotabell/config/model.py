@@ -165,6 +165,14 @@ class Push(Section):
     trusted_origins: tuple[Origin, ...] = ()
 
 
+class Retention(Section):
+    """For how long things are kept."""
+
+    events: Annotated[Duration, between(timedelta(days=2), timedelta(days=3650))] = timedelta(
+        days=35
+    )
+
+
 class Log(Section):
     """What is logged, and how it looks."""
 
@@ -183,6 +191,7 @@ class Config(Section):
     thresholds: Thresholds = Thresholds()
     alerts: Alerts = Alerts()
     push: Push = Push()
+    retention: Retention = Retention()
     log: Log = Log()
 
     @classmethod

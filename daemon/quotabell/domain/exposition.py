@@ -1,47 +1,54 @@
 """The usage families in the Prometheus text format 0.0.4.
 
-Each quota state is rendered once into its lines; a scrape only joins them, column by column.
+Each quota state and each running sum is rendered once into its lines; a scrape only joins
+them, family by family.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Protocol
+from decimal import Decimal
+from typing import NamedTuple, Protocol
+
+from quotabell.domain.events import KINDS, Kinds
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
-FAMILIES = (
-    (
-        "quotabell_quota_used_tokens",
-        "Tokens used of a quota in its present period.",
-    ),
-    (
-        "quotabell_quota_limit_tokens",
-        "Limit of a quota; absent while it is not known.",
-    ),
-    (
+
+class Family(NamedTuple):
+    """A family of series: its name, what it tells, and its Prometheus type."""
+
+    name: str
+    text: str
+    type: str = "gauge"
+
+
+QUOTA_FAMILIES = (
+    Family("quotabell_quota_used_tokens", "Tokens used of a quota in its present period."),
+    Family("quotabell_quota_limit_tokens", "Limit of a quota; absent while it is not known."),
+    Family(
         "quotabell_quota_used_ratio",
         "Used share of a quota's limit, 1 is all of it; absent while the limit is not known.",
     ),
-    (
-        "quotabell_quota_reset_timestamp_seconds",
-        "When the present period of a quota ends.",
-    ),
+    Family("quotabell_quota_reset_timestamp_seconds", "When the present period of a quota ends."),
+)
+TOTAL_FAMILIES = (
+    Family("quotabell_tokens_total", "Tokens of usage events by kind.", "counter"),
+    Family("quotabell_requests_total", "Usage events.", "counter"),
+    Family("quotabell_cost_usd_total", "Cost of usage events as their senders said.", "counter"),
 )
 
-Lines = tuple[str, str, str, str]
-"""A state's line in each of `FAMILIES`, empty where it has none."""
+Lines = tuple[str, ...]
+"""What a state, or a sum, has in each family; empty where it has nothing."""
 
-Columns = tuple[dict[str, str], ...]
-"""For each of `FAMILIES` the lines by the id of their state."""
+Columns = tuple[dict[object, str], ...]
+"""For each family the lines by the key of what they are of."""
 
 
 class Exposed(Protocol):
     """What of a quota state is exposed."""
 
-    @property
-    def id(self) -> str: ...
     @property
     def quota(self) -> str: ...
     @property
@@ -58,6 +65,23 @@ class Exposed(Protocol):
     def period_end(self) -> datetime | None: ...
 
 
+class Sum(Protocol):
+    """What of a running sum is exposed."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def kinds(self) -> Kinds: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def cost_usd(self) -> Decimal: ...
+
+
 def escape(value: str) -> str:
     """A label value as the text format wants it: backslash, newline and quote escaped."""
     if "\\" in value or '"' in value or "\n" in value:
@@ -65,38 +89,55 @@ def escape(value: str) -> str:
     return value
 
 
-def lines(state: Exposed) -> Lines:
+def state_lines(state: Exposed) -> Lines:
     """A quota state's lines."""
     labels = (
         f'{{quota="{escape(state.quota)}",provider="{escape(state.provider)}",'
         f'model="{escape(state.model)}",user="{escape(state.user_id)}"}}'
     )
     used, limit, end = state.tokens_used, state.token_limit, state.period_end
+    names = [family.name for family in QUOTA_FAMILIES]
     return (
-        f"{FAMILIES[0][0]}{labels} {used}\n",
-        f"{FAMILIES[1][0]}{labels} {limit}\n" if limit else "",
-        f"{FAMILIES[2][0]}{labels} {used / limit!r}\n" if limit else "",
-        f"{FAMILIES[3][0]}{labels} {end.timestamp()!r}\n" if end else "",
+        f"{names[0]}{labels} {used}\n",
+        f"{names[1]}{labels} {limit}\n" if limit else "",
+        f"{names[2]}{labels} {used / limit!r}\n" if limit else "",
+        f"{names[3]}{labels} {end.timestamp()!r}\n" if end else "",
     )
 
 
-def columns() -> Columns:
-    """The columns of no states."""
-    return tuple({} for _ in FAMILIES)
+def sum_lines(total: Sum) -> Lines:
+    """A running sum's lines. A kind that never occurred has none, a cost of 0 neither."""
+    labels = (
+        f'provider="{escape(total.provider)}",model="{escape(total.model)}",'
+        f'user="{escape(total.user_id)}"'
+    )
+    tokens, requests, cost = (family.name for family in TOTAL_FAMILIES)
+    return (
+        "".join(
+            f'{tokens}{{{labels},kind="{kind}"}} {amount}\n'
+            for kind, amount in zip(KINDS, total.kinds, strict=True)
+            if amount or kind in ("input", "output")
+        ),
+        f"{requests}{{{labels}}} {total.requests}\n",
+        f"{cost}{{{labels}}} {float(total.cost_usd)!r}\n" if total.cost_usd else "",
+    )
 
 
-def put(into: Columns, states: Iterable[Exposed]) -> None:
-    """Add or replace the lines of some states."""
-    for state in states:
-        key = state.id
-        for column, line in zip(into, lines(state), strict=True):
-            column[key] = line
+def columns(families: Sequence[Family]) -> Columns:
+    """The columns of nothing yet."""
+    return tuple({} for _ in families)
 
 
-def render(states: Columns) -> Iterator[str]:
+def put(into: Columns, key: object, lines: Lines) -> None:
+    """Add or replace the lines of one state or sum."""
+    for column, line in zip(into, lines, strict=True):
+        column[key] = line
+
+
+def render(families: Sequence[Family], columns: Columns) -> Iterator[str]:
     """The text in pieces, a family after the other; families without a line are left out."""
-    for (name, text), column in zip(FAMILIES, states, strict=True):
+    for family, column in zip(families, columns, strict=True):
         body = "".join(column.values())
         if body:
-            yield f"# HELP {name} {text}\n# TYPE {name} gauge\n"
+            yield f"# HELP {family.name} {family.text}\n# TYPE {family.name} {family.type}\n"
             yield body

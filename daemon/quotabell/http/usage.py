@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from prometheus_client import Counter
 
 from quotabell import __version__
 from quotabell.config import Ingest
-from quotabell.domain.usage import Receipt, Snapshot, shown_percentage
+from quotabell.domain.usage import Receipt, Snapshot, StoredState, shown_percentage
 from quotabell.errors import FieldError, QuotabellError, Rejected, Unavailable
 from quotabell.formats import snapshot
 from quotabell.http import body
@@ -57,7 +57,7 @@ class Status(msgspec.Struct, rename="camel"):
 
 
 def routes(
-    committer: Committer,
+    committer: Committer[Snapshot, Receipt, StoredState],
     database: Database,
     metrics: Metrics,
     ingest: Ingest,
@@ -130,7 +130,7 @@ def routes(
     ]
 
 
-def _count(outcomes: dict[str, Counter], stored: list[Receipt]) -> None:
+def _count(outcomes: dict[str, Counter], stored: Sequence[Receipt]) -> None:
     applied = sum(1 for r in stored if r.applied)
     if applied:
         outcomes["accepted"].inc(applied)

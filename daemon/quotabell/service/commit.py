@@ -11,8 +11,8 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import perf_counter
+from typing import Generic, Protocol, TypeVar
 
-from quotabell.domain.usage import Receipt, Snapshot, StoredState
 from quotabell.errors import (
     Conflict,
     FieldError,
@@ -23,7 +23,7 @@ from quotabell.errors import (
 )
 from quotabell.log import Logger
 from quotabell.metrics import Metrics
-from quotabell.store.usage import Reported, UsageStore
+from quotabell.store.database import Database
 
 BATCH_ITEMS = 2_000
 ANSWER_WITHIN = 7.5  # seconds; exporters give up at 10
@@ -36,22 +36,54 @@ CONTENDED = "the commit kept meeting other transactions"
 LATE = "no commit in time; whether the report was stored is unknown, a repeat is safe"
 
 
-class _Report:
-    """One request's snapshots on their way to the database."""
+Item = TypeVar("Item")
+Receipt = TypeVar("Receipt")
+State = TypeVar("State")
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Receipt_co = TypeVar("Receipt_co", covariant=True)
+State_co = TypeVar("State_co", covariant=True)
+
+
+class Committed(Protocol[Receipt_co, State_co]):
+    """A receipt for each item of a batch, in its order, and the rows as they are now."""
+
+    @property
+    def receipts(self) -> Sequence[Receipt_co]: ...
+    @property
+    def states(self) -> Sequence[State_co]: ...
+
+
+class Store(Protocol[Item_contra, Receipt_co, State_co]):
+    """Where batches of one kind of report go."""
+
+    @property
+    def database(self) -> Database: ...
+
+    async def report(self, batch: Sequence[Item_contra], /) -> Committed[Receipt_co, State_co]:
+        """Commit a batch in one transaction; raises Refused, Conflict, Unavailable."""
+        ...
+
+    async def acceptable(self, batch: Sequence[Item_contra], /) -> bool:
+        """Whether the database would take the batch; nothing is stored."""
+        ...
+
+
+class _Report(Generic[Item, Receipt]):
+    """One request's items on their way to the database."""
 
     __slots__ = ("arrived", "items", "result")
 
     def __init__(
         self,
-        items: Sequence[Snapshot],
-        result: asyncio.Future[list[Receipt]],
+        items: Sequence[Item],
+        result: asyncio.Future[Sequence[Receipt]],
         arrived: float,
     ) -> None:
         self.items = items
         self.result = result
         self.arrived = arrived
 
-    def succeed(self, receipts: list[Receipt]) -> None:
+    def succeed(self, receipts: Sequence[Receipt]) -> None:
         if not self.result.done():
             self.result.set_result(receipts)
 
@@ -61,7 +93,7 @@ class _Report:
             self.result.exception()  # no complaint if its client's handler is gone
 
 
-class Committer:
+class Committer(Generic[Item, Receipt, State]):
     """Accepts reports while it runs; `run` is the one writer, `sweep` keeps the deadline.
 
     ``on_stored`` is called with the rows of each commit, before its requests are answered.
@@ -69,29 +101,33 @@ class Committer:
 
     def __init__(
         self,
-        store: UsageStore,
+        store: Store[Item, Receipt, State],
         metrics: Metrics,
         log: Logger,
         *,
         max_pending: int,
-        on_stored: Callable[[list[StoredState]], None] = lambda states: None,
+        on_stored: Callable[[Sequence[State]], None] = lambda states: None,
     ) -> None:
         self._store = store
         self._metrics = metrics
         self._log = log
         self._max_pending = max_pending
         self._on_stored = on_stored
-        self._queue: deque[_Report] = deque()
-        self._in_flight: list[_Report] = []
+        self._queue: deque[_Report[Item, Receipt]] = deque()
+        self._in_flight: list[_Report[Item, Receipt]] = []
         self._pending = 0
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._closing = False
-        metrics.queue_events.set_function(lambda: self._pending)
 
-    def submit(self, items: Sequence[Snapshot]) -> asyncio.Future[list[Receipt]]:
-        """Queue one request's snapshots; the future gives a receipt for each after the commit.
+    @property
+    def pending(self) -> int:
+        """Items that wait for their commit."""
+        return self._pending
+
+    def submit(self, items: Sequence[Item]) -> asyncio.Future[Sequence[Receipt]]:
+        """Queue one request's items; the future gives a receipt for each after the commit.
 
         Raises Unavailable at once when the queue is full, the database is away or the daemon
         is closing; the future raises Unavailable, or Rejected with the index (of ``items``)
@@ -104,7 +140,7 @@ class Committer:
         if self._pending + len(items) > self._max_pending:
             raise Unavailable(QUEUE_FULL)
         loop = asyncio.get_running_loop()
-        result: asyncio.Future[list[Receipt]] = loop.create_future()
+        result: asyncio.Future[Sequence[Receipt]] = loop.create_future()
         self._queue.append(_Report(items, result, loop.time()))
         self._pending += len(items)
         self._wake.set()
@@ -148,7 +184,7 @@ class Committer:
             async with asyncio.timeout(ANSWER_WITHIN):
                 await self._idle.wait()
 
-    def _take(self) -> list[_Report]:
+    def _take(self) -> list[_Report[Item, Receipt]]:
         batch = [self._queue.popleft()]
         size = len(batch[0].items)
         while self._queue and size + len(self._queue[0].items) <= BATCH_ITEMS:
@@ -157,7 +193,7 @@ class Committer:
             batch.append(report)
         return batch
 
-    async def _commit(self, batch: list[_Report]) -> None:
+    async def _commit(self, batch: list[_Report[Item, Receipt]]) -> None:
         items = [item for report in batch for item in report.items]
         started = perf_counter()
         try:
@@ -183,7 +219,7 @@ class Committer:
             report.succeed(receipts[start:end])
             start = end
 
-    async def _report(self, items: list[Snapshot]) -> Reported:
+    async def _report(self, items: Sequence[Item]) -> Committed[Receipt, State]:
         """Repeats what met another transaction; raises Conflict if it keeps doing so."""
         for _ in range(CONFLICT_REPEATS):
             try:
@@ -192,7 +228,7 @@ class Committer:
                 self._log.info("commit repeated", reason=str(error))
         return await self._store.report(items)
 
-    async def _isolate(self, batch: list[_Report], error: Refused) -> None:
+    async def _isolate(self, batch: list[_Report[Item, Receipt]], error: Refused) -> None:
         """Let what the database refuses fail alone: halve until one request is left."""
         if len(batch) > 1:
             half = len(batch) // 2
@@ -204,7 +240,7 @@ class Committer:
         self._log.warning("report refused by the database", reason=str(error))
         report.fail(Rejected([FieldError("", "the database refuses this report", index)]))
 
-    async def _culprit(self, items: Sequence[Snapshot]) -> int | None:
+    async def _culprit(self, items: Sequence[Item]) -> int | None:
         """An item that the database refuses, by halving within undone transactions.
 
         None: the database was lost meanwhile.
@@ -221,7 +257,7 @@ class Committer:
             return None
         return low
 
-    def _lose(self, batch: list[_Report], error: Unavailable) -> None:
+    def _lose(self, batch: list[_Report[Item, Receipt]], error: Unavailable) -> None:
         """The database is away: say so at once to everyone who waits."""
         self._store.database.suspect()
         waiting = [*batch, *self._queue]

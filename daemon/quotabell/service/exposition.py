@@ -8,47 +8,104 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from time import monotonic
+from typing import Generic, TypeVar
 
 from quotabell.domain import exposition
+from quotabell.domain.exposition import QUOTA_FAMILIES, TOTAL_FAMILIES, Family, Lines
 from quotabell.domain.usage import StoredState
 from quotabell.errors import QuotabellError
 from quotabell.log import Logger
-from quotabell.store.usage import UsageStore
+from quotabell.store.events import EventStore, Total
+from quotabell.store.usage import CurrentState, UsageStore
 
 REFRESH_EVERY = 0.5  # seconds, at least; and never more than a fifth of the time
 SCRAPED_WITHIN = 60.0  # refreshing goes on this long after a scrape
 _FIRST_WAIT = 2.0
-_AT_A_TIME = 1_000  # states: some 5 ms
+_AT_A_TIME = 1_000  # rows: some 5 ms
 
-States = dict[str, StoredState]
-"""By id."""
+Row = TypeVar("Row")
 
 
-class UsageExposition:
-    """`render` gives the text, `patch` takes the rows of a commit, `run` keeps it fresh."""
+class Part(Generic[Row]):
+    """The lines of the rows of one kind, by their key."""
 
-    def __init__(self, store: UsageStore, log: Logger) -> None:
-        self._store = store
-        self._log = log
-        self._columns = exposition.columns()
-        self._committed: States = {}  # and not in the columns yet
-        self._overtaking: States | None = None  # committed during a refresh
+    def __init__(
+        self,
+        families: Sequence[Family],
+        key: Callable[[Row], Hashable],
+        lines: Callable[[Row], Lines],
+    ) -> None:
+        self._families = families
+        self._key = key
+        self._lines = lines
+        self._columns = exposition.columns(families)
+        self._committed: dict[Hashable, Row] = {}  # and not in the columns yet
+        self._overtaking: dict[Hashable, Row] | None = None  # committed during a refresh
         self._catching_up = asyncio.Lock()
-        self._scraped = -SCRAPED_WITHIN
-        self._wanted = asyncio.Event()
-        self._fresh = asyncio.Event()
 
-    def patch(self, states: Sequence[StoredState]) -> None:
+    def patch(self, rows: Sequence[Row]) -> None:
         """Show what a commit of this replica stored.
 
-        Only noted here: many reports of a state between two scrapes cost one rendering.
+        Only noted here: many reports of a row between two scrapes cost one rendering.
         """
-        changed = {state.id: state for state in states}
+        changed = {self._key(row): row for row in rows}
         self._committed |= changed
         if self._overtaking is not None:
             self._overtaking |= changed
+
+    async def catch_up(self) -> None:
+        """Bring what was committed into the columns, some rows at a time."""
+        async with self._catching_up:
+            committed, self._committed = self._committed, {}
+            waiting = list(committed.values())
+            for start in range(0, len(waiting), _AT_A_TIME):
+                if start:
+                    await asyncio.sleep(0)  # others wait for the event loop
+                self._put(self._columns, waiting[start : start + _AT_A_TIME])
+
+    async def refresh(self, read: AsyncIterator[Sequence[Row]]) -> None:
+        """Replace all by what is read."""
+        self._overtaking = {}
+        columns = exposition.columns(self._families)
+        try:
+            async for rows in read:
+                self._put(columns, rows)
+                await asyncio.sleep(0)
+            self._columns = columns
+            # A commit may have overtaken the read, so it is shown once more.
+            self._committed = self._overtaking | self._committed
+        finally:
+            self._overtaking = None
+
+    def render(self) -> Iterator[str]:
+        """The text in pieces."""
+        return exposition.render(self._families, self._columns)
+
+    def _put(self, into: exposition.Columns, rows: Sequence[Row]) -> None:
+        for row in rows:
+            exposition.put(into, self._key(row), self._lines(row))
+
+
+class UsageExposition:
+    """`render` gives the text, the parts' `patch` takes rows of a commit, `run` refreshes."""
+
+    def __init__(self, usage: UsageStore, events: EventStore, log: Logger) -> None:
+        self._usage = usage
+        self._events = events
+        self._log = log
+        self.states: Part[CurrentState | StoredState] = Part(
+            QUOTA_FAMILIES, lambda state: state.id, exposition.state_lines
+        )
+        self.sums: Part[Total] = Part(
+            TOTAL_FAMILIES,
+            lambda total: (total.user_id, total.provider, total.model),
+            exposition.sum_lines,
+        )
+        self._scraped = -SCRAPED_WITHIN
+        self._wanted = asyncio.Event()
+        self._fresh = asyncio.Event()
 
     async def render(self) -> bytes:
         """The usage families; the first scrape after a pause waits for one refresh, bounded."""
@@ -60,10 +117,9 @@ class UsageExposition:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_WAIT):
                 await self._fresh.wait()
-        async with self._catching_up:
-            committed, self._committed = self._committed, {}
-            await self._put(committed)
-        return "".join(exposition.render(self._columns)).encode()
+        await self.sums.catch_up()
+        await self.states.catch_up()
+        return "".join([*self.sums.render(), *self.states.render()]).encode()
 
     async def run(self) -> None:
         """Refresh for ever while somebody scrapes."""
@@ -80,23 +136,6 @@ class UsageExposition:
             await asyncio.sleep(pause)
 
     async def _refresh(self) -> None:
-        self._overtaking = {}
-        columns = exposition.columns()
-        try:
-            async for rows in self._store.current():
-                exposition.put(columns, rows)
-                await asyncio.sleep(0)  # others wait for the event loop
-            self._columns = columns
-            # A commit may have overtaken the read, so it is shown once more.
-            self._committed = self._overtaking | self._committed
-        finally:
-            self._overtaking = None
+        await self.sums.refresh(self._events.totals())
+        await self.states.refresh(self._usage.current())
         self._fresh.set()
-
-    async def _put(self, states: States) -> None:
-        """Into the columns, some at a time."""
-        waiting = list(states.values())
-        for start in range(0, len(waiting), _AT_A_TIME):
-            if start:
-                await asyncio.sleep(0)  # others wait for the event loop
-            exposition.put(self._columns, waiting[start : start + _AT_A_TIME])

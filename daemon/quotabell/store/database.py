@@ -28,6 +28,10 @@ _REFUSING_CLASSES = ("22", "23")  # data exceptions, constraint violations
 _REPEATABLE = ("40001", "40P01")  # serialization failure, deadlock
 
 
+class Undone(Exception):
+    """Raised within a transaction to undo it, by whoever then catches it."""
+
+
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
     """Turn what the driver raises into Refused, Conflict or Unavailable.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from quotabell.domain.usage import Key, Receipt, Snapshot, StoredState, plan, receipts
 from quotabell.errors import Refused
-from quotabell.store.database import Connection, Database
+from quotabell.store.database import Connection, Database, Undone
 from quotabell.store.queries import load
 
 _SQL = load("usage")
@@ -36,10 +36,6 @@ class Reported(NamedTuple):
 
     receipts: list[Receipt]
     states: list[StoredState]
-
-
-class _Undo(Exception):
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +68,8 @@ class UsageStore:
                 for wave in plan(batch, self.database.clock.now()):
                     if wave:
                         await _upsert(connection, wave)
-                raise _Undo
-        except _Undo:
+                raise Undone
+        except Undone:
             return True
         except Refused:
             return False

@@ -1,0 +1,175 @@
+"""``POST /api/token-monitor/events``: usage events in, each counted once."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from aiohttp import hdrs, web
+
+from quotabell.config import Ingest
+from quotabell.domain.events import Outcome, UsageEvent
+from quotabell.errors import FieldError, QuotabellError, Rejected, Unavailable
+from quotabell.formats import events
+from quotabell.formats.event_body import EventBody
+from quotabell.http import body
+from quotabell.http.auth import Caller
+from quotabell.http.problem import SHOWN_ERRORS
+from quotabell.http.route import Answer, Route
+from quotabell.metrics import Metrics
+from quotabell.service.commit import Committer
+from quotabell.store.events import Total
+
+PATH = "/api/token-monitor/events"
+_NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+_MAX_CULPRITS = 20  # items of one request that the database may refuse before all of it is
+
+EventCommitter = Committer[UsageEvent, Outcome, Total]
+
+
+class ItemFault(msgspec.Struct):
+    """One offending value."""
+
+    field: str
+    message: str
+
+
+class RejectedItem(msgspec.Struct):
+    """An item that was refused; ``index`` is its place in the body."""
+
+    index: int
+    errors: list[ItemFault]
+
+
+class Counted(msgspec.Struct):
+    """What became of the items, after the commit. A repeat is a duplicate, or corrected if it
+    has a larger total."""
+
+    accepted: int
+    duplicates: int
+    corrected: int
+    rejected: list[RejectedItem]
+
+
+def routes(
+    committer: EventCommitter,
+    metrics: Metrics,
+    ingest: Ingest,
+    senders: Iterable[str],
+    *,
+    retention: timedelta,
+    now: Callable[[], datetime],
+) -> list[Route]:
+    """The routes of this resource; events older than ``retention`` are refused.
+
+    ``senders``: who may report, so that series start at 0.
+    """
+    counters = functools.cache(lambda name: metrics.event_outcomes(f"{name}/events"))
+    for name in senders:
+        counters(name)
+
+    def decode(raw: bytes, ndjson: bool) -> events.DecodedEvents:
+        at = now()
+        return events.decode(
+            raw,
+            now=at,
+            future_skew=ingest.future_skew,
+            oldest=at - retention,
+            max_batch=ingest.max_batch,
+            ndjson=ndjson,
+        )
+
+    async def take(request: web.Request, caller: Caller) -> web.StreamResponse:
+        tell = counters(caller.name)
+        try:
+            ndjson = _is_ndjson(request)
+            raw = await body.read(request, ingest.max_body)
+            decoded = await body.decoded(raw, lambda data: decode(data, ndjson))
+            own = [_owned(event, caller) for event in decoded.events]
+            outcomes, errors = await _commit(committer, own, decoded)
+        except Unavailable:
+            tell["unavailable"].inc()
+            raise
+        except QuotabellError:
+            tell["rejected"].inc()
+            raise
+        rejected = _by_item(errors)
+        tally = Tally(outcomes)
+        tell["rejected"].inc(len(rejected))
+        for outcome in Outcome:
+            tell[outcome].inc(tally[outcome])
+        if not outcomes:
+            raise Rejected(errors)
+        return web.Response(
+            body=msgspec.json.encode(
+                Counted(
+                    tally[Outcome.ACCEPTED],
+                    tally[Outcome.DUPLICATE],
+                    tally[Outcome.CORRECTED],
+                    rejected,
+                )
+            ),
+            content_type="application/json",
+        )
+
+    return [
+        Route(
+            "POST",
+            PATH,
+            take,
+            "ingest",
+            "Report usage events: one, an array, or NDJSON",
+            request=EventBody | list[EventBody],
+            answers={200: Answer("Committed, apart from what was rejected", Counted)},
+            faults=(503,),
+        )
+    ]
+
+
+def _is_ndjson(request: web.Request) -> bool:
+    """Raises UnsupportedType for a declared type that is neither JSON nor NDJSON."""
+    declared = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+    if declared in _NDJSON:
+        return True
+    body.expect_json(request)
+    return False
+
+
+def _owned(event: UsageEvent, caller: Caller) -> UsageEvent:
+    """The event with a source that nobody but its sender can name, for its sender's user."""
+    return event._replace(
+        source=f"{caller.name}/{event.source}", user_id=caller.counts_for(event.user_id)
+    )
+
+
+async def _commit(
+    committer: EventCommitter, own: list[UsageEvent], decoded: events.DecodedEvents
+) -> tuple[list[Outcome], list[FieldError]]:
+    """Count the events; one that the database refuses costs only itself."""
+    errors = list(decoded.errors)
+    places = list(decoded.indices)
+    for _ in range(_MAX_CULPRITS):
+        if not own:
+            return [], errors
+        try:
+            return list(await committer.submit(own)), errors
+        except Rejected as error:
+            culprit = error.errors[0].index
+            if culprit is None:
+                raise
+            errors.append(FieldError("", error.errors[0].message, places[culprit]))
+            del own[culprit], places[culprit]
+    raise Rejected(errors)
+
+
+def _by_item(errors: list[FieldError]) -> list[RejectedItem]:
+    found: dict[int, Any] = {}
+    for error in errors:
+        item = found.setdefault(error.index or 0, RejectedItem(error.index or 0, []))
+        if len(item.errors) < SHOWN_ERRORS:
+            item.errors.append(ItemFault(error.path, error.message))
+    return [found[index] for index in sorted(found)]

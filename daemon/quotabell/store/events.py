@@ -1,0 +1,222 @@
+"""Usage events: each counted once, with the running sums that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from quotabell.domain.events import (
+    KINDS,
+    Key,
+    Kinds,
+    Outcome,
+    Reduced,
+    UsageEvent,
+    neighbour_keys,
+    outcomes,
+    reduce_repeats,
+)
+from quotabell.errors import Refused
+from quotabell.store.database import Connection, Database, Undone
+from quotabell.store.queries import load
+
+_SQL = load("events")
+_MIDNIGHT = 0x6D69646E69676874  # "midnight": the lock of batches that look under two days
+_NO_COST = Decimal(0)
+_AT_A_TIME = 1_000
+
+
+class Total(NamedTuple):
+    """A running sum as it is shown: of a user, provider and model, it never falls."""
+
+    user_id: str
+    provider: str
+    model: str
+    kinds: Kinds
+    requests: int
+    cost_usd: Decimal
+
+
+class Counted(NamedTuple):
+    """What became of each event of a batch, in its order, and the sums as they are now."""
+
+    receipts: list[Outcome]
+    states: list[Total]
+
+
+class _Change(NamedTuple):
+    """What a stored or corrected event adds to the counters of its first report."""
+
+    user_id: str
+    provider: str
+    model: str
+    kinds: Kinds
+    requests: int
+    cost_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class EventStore:
+    database: Database
+
+    async def report(self, batch: Sequence[UsageEvent]) -> Counted:
+        """Count a batch of events, given in order of arrival, in one transaction.
+
+        Every event's source is unique to its sender already. A day that lacks its partition
+        gets it. Raises Refused, Conflict, Unavailable.
+        """
+        try:
+            return await self._transaction(batch)
+        except Refused:
+            # Perhaps a day lacks its partition; what else was refused is refused again.
+            await self._make_days_of(batch)
+        return await self._transaction(batch)
+
+    async def acceptable(self, batch: Sequence[UsageEvent]) -> bool:
+        """Whether the database would take these events; nothing is stored."""
+        try:
+            async with self.database.transaction(self.database.ingest) as connection:
+                await self._count(connection, batch)
+                raise Undone
+        except Undone:
+            return True
+        except Refused:
+            return False
+
+    async def _transaction(self, batch: Sequence[UsageEvent]) -> Counted:
+        async with self.database.transaction(self.database.ingest) as connection:
+            return await self._count(connection, batch)
+
+    async def _make_days_of(self, batch: Sequence[UsageEvent]) -> None:
+        """Make the partitions that a batch lacks."""
+        now = self.database.clock.now()
+        for day in sorted({(event.time or now).date() for event in batch}):
+            await self.keep_days(day, day)
+
+    async def _count(self, connection: Connection, batch: Sequence[UsageEvent]) -> Counted:
+        reduced = reduce_repeats(batch, await _stored(connection, neighbour_keys(batch)))
+        rows = await _insert(connection, reduced, self.database.clock.now())
+        totals = await _add(connection, [_change(row) for row in rows.values()])
+        return Counted(outcomes(batch, reduced, _before(reduced, rows)), totals)
+
+    async def totals(self) -> AsyncIterator[list[Total]]:
+        """Every running sum, some at a time: making 100,000 at once takes too long."""
+        rows = await self.database.fetch(_SQL["current_totals"])
+        for start in range(0, len(rows), _AT_A_TIME):
+            yield [_total(row) for row in rows[start : start + _AT_A_TIME]]
+
+    async def keep_days(self, first: date, last: date) -> int:
+        """Make the partitions from ``first`` to ``last``; how many were missing."""
+        rows = await self.database.fetch(_SQL["keep_days"], first, last)
+        return int(rows[0]["quotabell_keep_days"])
+
+    async def drop_days_before(self, oldest: date) -> list[str]:
+        """Drop the partitions of days before ``oldest`` without blocking writers; their names."""
+        dropped = []
+        async with self.database.connection() as connection:
+            for row in await connection.fetch(_SQL["days"]):
+                if row["day"] < oldest:
+                    await _drop_day(connection, row["name"])
+                    dropped.append(row["name"])
+        return dropped
+
+
+async def _stored(connection: Connection, keys: Sequence[Key]) -> set[Key]:
+    """Which of the keys the database has; holds off other batches that ask for such keys."""
+    if not keys:
+        return set()
+    await connection.execute(_SQL["midnight"], _MIDNIGHT)
+    source, event_id, day = zip(*keys, strict=True)
+    rows = await connection.fetch(_SQL["stored"], source, event_id, day)
+    return {(row["source"], row["event_id"], row["day"]) for row in rows}
+
+
+async def _insert(connection: Connection, reduced: Reduced, now: datetime) -> dict[int, Any]:
+    """Write the events of a batch; the rows that are new or corrected, by their place in it."""
+    places: dict[Key, int] = {}
+    values: list[tuple[Any, ...]] = []
+    for place, (event, key) in enumerate(zip(reduced.events, reduced.keys, strict=True)):
+        at = event.time or now
+        source, event_id, day = key or (event.source, event.id or str(uuid4()), at.date())
+        places[source, event_id, day] = place
+        values.append(
+            (
+                source,
+                event_id,
+                day,
+                at,
+                event.user_id,
+                event.provider,
+                event.model,
+                *event.kinds,
+                event.cost_usd,
+            )
+        )
+    rows = await connection.fetch(_SQL["insert"], *zip(*values, strict=True))
+    return {places[row["source"], row["event_id"], row["day"]]: row for row in rows}
+
+
+def _before(reduced: Reduced, rows: Mapping[int, Any]) -> list[int | None]:
+    """The total that each call had before the batch; None: it is new.
+
+    A call whose row did not come back held at least what the batch says of it.
+    """
+    before: list[int | None] = []
+    for place, event in enumerate(reduced.events):
+        row = rows.get(place)
+        if row is None:
+            before.append(event.total)
+        else:
+            before.append(sum(_former(row)) if row["corrected"] else None)
+    return before
+
+
+def _former(row: Any) -> Kinds:
+    return Kinds(*(row[f"prev_{kind}"] for kind in KINDS))
+
+
+def _change(row: Any) -> _Change:
+    kinds = Kinds(*(row[kind] for kind in KINDS))
+    cost: Decimal = row["cost_usd"] or _NO_COST
+    requests = 1
+    if row["corrected"]:
+        kinds = Kinds(*(new - old for new, old in zip(kinds, _former(row), strict=True)))
+        cost -= row["prev_cost_usd"] or _NO_COST
+        requests = 0
+    return _Change(row["user_id"], row["provider"], row["model"], kinds, requests, cost)
+
+
+async def _add(connection: Connection, changes: Sequence[_Change]) -> list[Total]:
+    """Add changes to the running sums, one row a key."""
+    sums: dict[tuple[str, str, str], list[Any]] = {}
+    for change in changes:
+        own = sums.setdefault(change[:3], [0] * len(KINDS) + [0, _NO_COST])
+        for index, amount in enumerate((*change.kinds, change.requests, change.cost_usd)):
+            own[index] += amount
+    if not sums:
+        return []
+    columns = zip(*((*key, *amounts) for key, amounts in sums.items()), strict=True)
+    return [_total(row) for row in await connection.fetch(_SQL["totals"], *columns)]
+
+
+def _total(row: Any) -> Total:
+    user, provider, model, *kinds, requests, cost = row
+    return Total(user, provider, model, Kinds(*map(int, kinds)), requests, cost)
+
+
+async def _drop_day(connection: Connection, name: str) -> None:
+    """Two steps, of which the first waits for nobody and makes nobody wait."""
+    table = f'quotabell_parts."{name}"'
+    await connection.execute(
+        f"alter table public.usage_events detach partition {table} concurrently"
+    )
+    await connection.execute(f"drop table {table}")
+
+
+def days_to_keep(now: datetime, retention: timedelta) -> tuple[date, date]:
+    """The first and last UTC day whose partition must exist."""
+    return (now - retention).date(), (now + timedelta(days=3)).date()
