@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -155,10 +156,8 @@ def test_what_is_not_json_is_malformed(body):
 
 @given(st.binary(max_size=200))
 def test_no_bytes_make_it_crash(body):
-    try:
+    with contextlib.suppress(Malformed, Rejected):
         decode(body)
-    except (Malformed, Rejected) as error:
-        assert str(error)
 
 
 _json = st.recursive(
@@ -171,11 +170,9 @@ _json = st.recursive(
 @given(st.dictionaries(st.sampled_from([*GOOD, "userId", "timestamp"]), _json))
 def test_no_values_make_it_crash(values):
     body = json.dumps(GOOD | values)
-    try:
+    with contextlib.suppress(Malformed, Rejected):
         for item in decode(body).snapshots:
             assert 0 <= item.tokens_used < 2**63
             assert item.token_limit is None or 0 < item.token_limit < 2**63
             assert item.provider.strip()
             assert item.model.strip()
-    except (Malformed, Rejected) as error:
-        assert str(error)

@@ -221,8 +221,7 @@ async def test_reports_are_counted_by_what_became_of_them(client: Client):
         return {
             s.labels["outcome"]: s.value
             for s in await client.samples("health")
-            if s.name == "quotabell_ingest_events_total"
-            and s.labels["source"] == "local/update"
+            if s.name == "quotabell_ingest_events_total" and s.labels["source"] == "local/update"
         }
 
     body = fresh(timestamp=ago(10))

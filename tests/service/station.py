@@ -89,13 +89,13 @@ async def station(
             logger,
             worker=worker,
             topic_key=b"key",
-            **{"backoff": at_once, **options},
+            **{"backoff": at_once, "poll": 0.05, **options},
         )
         await deliverer.start()
         for work in (deliverer.run(), deliverer.acknowledge()):
             task = asyncio.create_task(work)
             stack.push_async_callback(_cancelled, task)
-        stack.push_async_callback(deliverer.close)
+        stack.push_async_callback(lambda: deliverer.close())
         yield Station(deliverer, database, metrics, stream)
 
 

@@ -465,7 +465,7 @@ async def test_a_send_does_not_begin_with_too_little_of_its_lease_left(
 
     def stall(point: str) -> None:
         if point == "after_claim" and next(stalls) < 2:
-            time.sleep(0.4)
+            time.sleep(0.4)  # as a stopped process would
 
     for n in range(3):
         await box.subscribe("alice", endpoint(n))
@@ -644,17 +644,19 @@ async def test_no_secret_is_logged_counted_or_kept(
     dsn: str, box: Outbox, push: PushService, senders: dict[str, Sender]
 ) -> None:
     faults = [
-        Answer(404, body=b"canary"), Answer(400, body=b'{"reason": "canary"}'), Answer(500),
+        Answer(404, body=b"canary-0123"), Answer(400, body=b'{"reason": "canary-0123"}'), Answer(500),
         Answer(429, {"Retry-After": "0"}), Answer(401), Answer(413), Answer(fault="reset"),
-        Answer(301, {"Location": "https://canary.example/"}),
-        Answer(410, {"X-WNS-ERROR-DESCRIPTION": "canary"}),
+        Answer(301, {"Location": "https://canary-0123.example/"}),
+        Answer(410, {"X-WNS-ERROR-DESCRIPTION": "canary-0123"}),
     ]  # fmt: skip
     browsers = []
     for answer in faults:
         browsers.append(await subscribed(box, push))
         push.script(answer, to=browsers[-1])
-    await box.subscribe("alice", {"endpoint": "https://evil.example/canary", "keys": {}})
-    await box.subscribe("alice", browsers[0].subscription | {"endpoint": push.origin + "/canary"})
+    await box.subscribe("alice", {"endpoint": "https://evil.example/canary-0123", "keys": {}})
+    await box.subscribe(
+        "alice", browsers[0].subscription | {"endpoint": push.origin + "/canary-0123"}
+    )
     async with station(dsn, senders) as at:
         await box.announce("alice")
         at.deliverer.wake()
@@ -666,7 +668,7 @@ async def test_no_secret_is_logged_counted_or_kept(
     headers = {
         a.headers["authorization"].partition("t=")[2].partition(",")[0] for a in push.arrivals
     }
-    secrets = ["canary", *headers]
+    secrets = ["canary-0123", *headers]
     for browser in browsers:
         secrets += [browser.token, *browser.subscription["keys"].values()]
     assert "attempt not successful" in said

@@ -131,7 +131,7 @@ def routes(
 
 
 def _count(outcomes: dict[str, Counter], stored: Sequence[Receipt]) -> None:
-    applied = sum(1 for r in stored if r.applied)
+    applied = len([r for r in stored if r.applied])
     if applied:
         outcomes["accepted"].inc(applied)
     if applied != len(stored):

@@ -62,6 +62,7 @@ class Deliverer:
         fault: faults.Fault = faults.none,
         lease: float = LEASE,
         needs: float = NEEDS,
+        poll: float = POLL,
         backoff: Backoff | None = None,
     ) -> None:
         """``backoff``: seconds to wait after the n-th try, given what the receiver asked for."""
@@ -75,6 +76,7 @@ class Deliverer:
         self._fault = fault
         self._lease = lease
         self._needs = needs
+        self._poll = poll
         self._random = random.Random()
         self._backoff = backoff or partial(next_attempt, rng=self._random)
         self._acknowledger = Acknowledger(store, metrics, log, patience=lease)
@@ -100,7 +102,7 @@ class Deliverer:
             self._woken.clear()
             if not await self._pass():
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL * self._random.uniform(0.8, 1.2)):
+                    async with asyncio.timeout(self._poll * self._random.uniform(0.8, 1.2)):
                         await self._woken.wait()
 
     async def acknowledge(self) -> None:

@@ -73,20 +73,20 @@ class DatabaseClock:
     A replica whose wall clock is off thus still judges times as the others do.
     """
 
-    _base: float = 0.0
+    _base: datetime | None = None
     _at: float = 0.0
     offset: float = 0.0  # seconds the local wall clock is ahead of the database's
 
     def measured(self, database: datetime, sent: float, received: float) -> None:
         """``sent`` and ``received`` are monotonic() around the query."""
-        self._base = database.timestamp()
+        self._base = database
         self._at = (sent + received) / 2
-        self.offset = time() - (monotonic() - self._at) - self._base
+        self.offset = time() - (monotonic() - self._at) - database.timestamp()
 
     def now(self) -> datetime:
-        if not self._at:
+        if self._base is None:
             return datetime.now(UTC)
-        return datetime.fromtimestamp(self._base, UTC) + timedelta(seconds=monotonic() - self._at)
+        return self._base + timedelta(seconds=monotonic() - self._at)
 
 
 class Database:

@@ -135,17 +135,14 @@ class DeliveryStore:
                 )
                 leased = [row["id"] for row in rows if row["status"] == "leased"]
                 details = await connection.fetch(_SQL["claimed"], leased) if leased else []
-                overtaken = {row["id"] for row in details if row["overtaken"]}
-                ended = [r for r in rows if r["status"] != "leased" or r["id"] in overtaken]
+                now = {row["id"]: row["status"] for row in (*rows, *details)}
+                ended = [row for row in rows if now[row["id"]] not in ("leased", "pending")]
                 await _settle(connection, [row["notification_id"] for row in ended])
         except Refused as error:
             # Another replica took a message of the same alert for the same target just now.
             raise Conflict(str(error)) from error
-        closed = [
-            Closed(r["channel"], "superseded" if r["id"] in overtaken else r["status"])
-            for r in ended
-        ]
-        return _claimed([row for row in details if not row["overtaken"]]), closed
+        closed = [Closed(row["channel"], now[row["id"]]) for row in ended]
+        return _claimed([row for row in details if row["status"] == "leased"]), closed
 
     async def acknowledge(self, told: Sequence[Told]) -> set[int]:
         """Record what became of attempts; the ids whose fence still held."""

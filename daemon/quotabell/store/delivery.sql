@@ -64,8 +64,9 @@ returning h.id::text;
 
 -- claim: take what is due, oldest first, of each origin at most $2 less what is being sent there
 -- already ($4, $5). What is taken gets a lease, a new fence and the row of the attempt that is
--- about to be made. The messages of an alert to a target are a lane: they go one at a time, an
--- earlier one that is due before a later one; what a later one has overtaken is superseded.
+-- about to be made. The messages of an alert to a target are a lane. They go one at a time, in
+-- order as far as they are due; once a later one has been tried, an earlier one waits for its
+-- end: it is superseded if that arrives. The end of an alert goes only to whom it was told.
 with recursive waiting as (
     (select origin from deliveries where status = 'pending' order by origin limit 1)
     union all
@@ -74,27 +75,35 @@ with recursive waiting as (
         where d.status = 'pending' and d.origin > w.origin order by d.origin limit 1)
     from waiting w where w.origin is not null
 ), due as materialized (
-    select d.id, case
-        when d.superseded then 'superseded'
-        when d.expires_at <= now() then 'expired'
-        when d.resolves and d.told is not true then 'suppressed'
-        else 'leased' end as status
+    select d.id, d.verdict
     from waiting w
     cross join lateral (
-        select d.id, d.expires_at, d.resolves, lane.told, lane.superseded
+        select d.id, case
+            when lane.arrived > d.seq then 'superseded'
+            when d.expires_at <= now() then 'expired'
+            when d.resolves and lane.told is not true then 'suppressed'
+            else 'leased' end as verdict
         from deliveries d
         cross join lateral (
             select bool_or(e.status = 'leased') as busy,
-                bool_or(e.status = 'pending' and e.seq < d.seq and e.due <= now()) as earlier_due,
-                bool_or(e.status = 'pending' and e.seq < d.seq) as earlier,
+                max(e.seq) filter (where e.status = 'sent') as arrived,
                 bool_or(e.status = 'sent' and e.seq < d.seq) as told,
-                bool_or(e.status = 'sent' and e.seq > d.seq) as superseded
+                bool_or(e.status = 'pending' and e.seq < d.seq) as earlier,
+                max(e.seq) filter (where e.tries > 0 and e.status in ('pending', 'sent')) as tried
             from deliveries e
             where e.alert_id = d.alert_id and e.channel = d.channel and e.target = d.target
         ) lane
         where d.status = 'pending' and d.origin = w.origin and d.due <= now()
-            and lane.busy is not true and lane.earlier_due is not true
-            and (not d.resolves or lane.told or lane.earlier is not true)
+            and lane.busy is not true
+            and (lane.arrived > d.seq or d.expires_at <= now() or (
+                coalesce(lane.tried <= d.seq, true)
+                and (not d.resolves or lane.told or lane.earlier is not true)
+                and not exists (
+                    select from deliveries e
+                    where e.alert_id = d.alert_id and e.channel = d.channel
+                        and e.target = d.target and e.seq < d.seq
+                        and e.seq >= coalesce(lane.tried, e.seq)
+                        and e.status = 'pending' and e.due <= now())))
         order by d.due, d.id
         limit greatest(0, $2 - coalesce((
             select b.sending from unnest($4::text[], $5::integer[]) as b (origin, sending)
@@ -106,12 +115,12 @@ with recursive waiting as (
     limit $1
 ), taken as (
     update deliveries d set
-        status = due.status,
-        tries = d.tries + (due.status = 'leased')::integer,
+        status = due.verdict,
+        tries = d.tries + (due.verdict = 'leased')::integer,
         fence = d.fence + 1,
-        lease_until = case when due.status = 'leased' then now() + $3::interval end,
-        finished_at = case when due.status <> 'leased' then now() end,
-        reason = case when due.status = 'suppressed' then 'never told of the alert'
+        lease_until = case when due.verdict = 'leased' then now() + $3::interval end,
+        finished_at = case when due.verdict <> 'leased' then now() end,
+        reason = case when due.verdict = 'suppressed' then 'never told of the alert'
             else d.reason end
     from due where d.id = due.id
     returning d.id, d.notification_id, d.channel, d.status, d.tries, d.fence
@@ -121,21 +130,26 @@ with recursive waiting as (
 )
 select id, notification_id, channel, status from taken;
 
--- claimed: all that it takes to send what was just claimed. It looks later than the claim did,
--- and gives up what was overtaken by a message that was sent in between.
+-- claimed: all that it takes to send what was just claimed. It looks later than the claim did:
+-- what a later message overtook in between is superseded if that has arrived, else put back.
 with overtaken as (
-    update deliveries d set status = 'superseded', tries = d.tries - 1, fence = d.fence + 1,
-        lease_until = null, finished_at = now()
-    where d.id = any($1::bigint[]) and exists (
-        select from deliveries l
-        where l.alert_id = d.alert_id and l.channel = d.channel and l.target = d.target
-            and l.seq > d.seq and l.status = 'sent')
-    returning d.id, d.tries
+    update deliveries d set
+        status = case when l.arrived then 'superseded' else 'pending' end,
+        tries = d.tries - 1, fence = d.fence + 1, lease_until = null,
+        finished_at = case when l.arrived then now() end
+    from deliveries c
+    cross join lateral (
+        select bool_or(e.status = 'sent') as arrived from deliveries e
+        where e.alert_id = c.alert_id and e.channel = c.channel and e.target = c.target
+            and e.seq > c.seq and e.tries > 0 and e.status in ('pending', 'sent')
+    ) l
+    where c.id = any($1::bigint[]) and l.arrived is not null and d.id = c.id
+    returning d.id, d.tries, d.status
 ), undone as (
     delete from attempts a using overtaken o where a.delivery_id = o.id and a.n = o.tries + 1
 )
 select d.id, d.notification_id::text, d.channel, d.target, d.origin, d.fence, d.tries, d.counted,
-    extract(epoch from d.expires_at - now())::float8 as ttl, o.id is not null as overtaken,
+    extract(epoch from d.expires_at - now())::float8 as ttl, coalesce(o.status, d.status) as status,
     h.kind, h.transition, h.title, h.body, h.data, h.level,
     extract(epoch from now() - h.created_at)::float8 as age,
     s.is_active, s.vapid_key_id, s.subscription ->> 'endpoint' as endpoint,
