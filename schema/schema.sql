@@ -127,7 +127,7 @@ end $$;
 
 CREATE FUNCTION public.quotabell_delete_attempts() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     delete from public.attempts a using gone d where a.delivery_id = d.id;
@@ -152,7 +152,7 @@ end $$;
 
 CREATE FUNCTION public.quotabell_keep_days(first date, last date) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     d date;

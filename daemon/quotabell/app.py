@@ -27,10 +27,11 @@ from quotabell.service.deliver import Deliverer
 from quotabell.service.evaluate import Evaluator
 from quotabell.service.exposition import UsageExposition
 from quotabell.service.mirror import Mirror
-from quotabell.service.partitions import Partitions
 from quotabell.service.push import WebPushSender, keyring, topic_key
+from quotabell.service.retention import Retention
 from quotabell.service.ring import Ringer
 from quotabell.service.subscribe import Subscriptions
+from quotabell.store.aging import AgingStore
 from quotabell.store.alerts import AlertStore
 from quotabell.store.database import Database
 from quotabell.store.delivery import DeliveryStore
@@ -116,8 +117,14 @@ async def serve(
         await mirror.put(config)
 
         event_store = EventStore(database)
-        partitions = Partitions(event_store, config.retention.events, log)
-        await partitions.make()
+        retention = Retention(
+            event_store,
+            AgingStore(database),
+            log,
+            keep_events=config.retention.events,
+            keep_history=config.retention.history,
+        )
+        await retention.make_days()
         usage_store = UsageStore(database)
         exposition = UsageExposition(usage_store, event_store, log)
         tasks.start(exposition.run())
@@ -168,7 +175,13 @@ async def serve(
             log,
             instance=instance.id,
             every=config.alerts.evaluate_every.total_seconds(),
-            steps=[ringer.rearm, ringer.ring_due, ringer.make_good, partitions.keep],
+            steps=[
+                ringer.rearm,
+                ringer.ring_due,
+                ringer.make_good,
+                retention.keep_days,
+                retention.age_out,
+            ],
             everywhere=[mirror.check, deliverer.measure],
             fault=fault,
         )

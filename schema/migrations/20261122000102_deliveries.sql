@@ -66,7 +66,7 @@ create table public.attempts (
 ) with (fillfactor = 70);
 
 create function public.quotabell_delete_attempts() returns trigger
-language plpgsql security definer set search_path = pg_catalog
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     delete from public.attempts a using gone d where a.delivery_id = d.id;

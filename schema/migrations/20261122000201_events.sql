@@ -65,7 +65,7 @@ create table public.token_totals (
 
 -- Makes the partition of each day from first to last that lacks one; returns how many.
 create function public.quotabell_keep_days(first date, last date) returns integer
-language plpgsql security definer set search_path = pg_catalog
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     d date;

@@ -644,8 +644,9 @@ async def test_no_secret_is_logged_counted_or_kept(
     dsn: str, box: Outbox, push: PushService, senders: dict[str, Sender]
 ) -> None:
     faults = [
-        Answer(404, body=b"canary-0123"), Answer(400, body=b'{"reason": "canary-0123"}'), Answer(500),
-        Answer(429, {"Retry-After": "0"}), Answer(401), Answer(413), Answer(fault="reset"),
+        Answer(404, body=b"canary-0123"), Answer(400, body=b'{"reason": "canary-0123"}'),
+        Answer(500), Answer(429, {"Retry-After": "0"}), Answer(401), Answer(413),
+        Answer(fault="reset"),
         Answer(301, {"Location": "https://canary-0123.example/"}),
         Answer(410, {"X-WNS-ERROR-DESCRIPTION": "canary-0123"}),
     ]  # fmt: skip

@@ -171,6 +171,9 @@ class Retention(Section):
     events: Annotated[Duration, between(timedelta(days=2), timedelta(days=3650))] = timedelta(
         days=35
     )
+    history: Annotated[Duration, between(timedelta(days=1), timedelta(days=3650))] = timedelta(
+        days=400
+    )
 
 
 class Log(Section):
