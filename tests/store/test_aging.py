@@ -15,7 +15,8 @@ insert into notification_history (id, title, body, created_at) values
     ('00000000-0000-0000-0000-000000000002', 'old but open', '', now() - interval '400 days'),
     ('00000000-0000-0000-0000-000000000003', 'young', '', now() - interval '300 days');
 insert into deliveries (notification_id, channel, target, origin, status, expires_at)
-select id, 'webpush', id::text, '', case title when 'old but open' then 'pending' else 'sent' end, now()
+select id, 'webpush', id::text, '',
+    case title when 'old but open' then 'pending' else 'sent' end, now()
 from notification_history;
 insert into alerts (state_id, quota, provider, model, level, tokens_used, status, ended_at)
 select gen_random_uuid(), 'q', 'p', m, 90, 1, s, e from (values

@@ -65,8 +65,8 @@ returning h.id::text;
 -- claim: take what is due, oldest first, of each origin at most $2 less what is being sent there
 -- already ($4, $5). What is taken gets a lease, a new fence and the row of the attempt that is
 -- about to be made. The messages of an alert to a target are a lane. They go one at a time, in
--- order as far as they are due; once a later one has been tried, an earlier one waits for its
--- end: it is superseded if that arrives. The end of an alert goes only to whom it was told.
+-- order as far as they are due; once a later one has been tried, an earlier one waits until that
+-- has arrived, and is superseded, or has failed. The end of an alert goes only to whom it was told.
 with recursive waiting as (
     (select origin from deliveries where status = 'pending' order by origin limit 1)
     union all

@@ -1,0 +1,92 @@
+"""Which usage, alert or message a rule is about: the one matcher of all rules.
+
+Quotas, overrides, thresholds, channels and silences all choose by the same keys in the same
+way: shell patterns in which ``*`` stands for any text, ``?`` for one character and ``[a-c]``
+or ``[!a-c]`` for one of (or none of) some. They are case-sensitive and match whole values.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+Patterns = str | Iterable[str]
+"""One pattern, or several of which one must match."""
+
+ANY = "*"
+KEYS = ("provider", "model", "user", "quota", "kind")
+
+_WILDCARD = re.compile(r"[*?\[]")
+_Test = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Match:
+    """Patterns for some keys; every key must match, and one that is left out always does.
+
+    Patterns are kept sorted and without repeats, so that equal ones mean the same.
+    """
+
+    provider: tuple[str, ...]
+    model: tuple[str, ...]
+    user: tuple[str, ...]
+    quota: tuple[str, ...]
+    kind: tuple[str, ...]
+    _tests: tuple[_Test | None, ...] = field(repr=False, compare=False)
+
+    def __init__(
+        self,
+        provider: Patterns = ANY,
+        model: Patterns = ANY,
+        user: Patterns = ANY,
+        quota: Patterns = ANY,
+        kind: Patterns = ANY,
+    ) -> None:
+        """Raises ValueError for an empty list, which would match nothing."""
+        given = (provider, model, user, quota, kind)
+        for key, patterns in zip(KEYS, given, strict=True):
+            object.__setattr__(self, key, _ordered(patterns))
+        tests = tuple(_test(getattr(self, key)) for key in KEYS)
+        object.__setattr__(self, "_tests", tests)
+
+    @property
+    def restrictions(self) -> dict[str, tuple[str, ...]]:
+        """The keys that do not match just anything, with their patterns."""
+        return {key: found for key in KEYS if ANY not in (found := getattr(self, key))}
+
+    def matches(
+        self,
+        *,
+        provider: str = "",
+        model: str = "",
+        user: str = "",
+        quota: str = "",
+        kind: str = "",
+    ) -> bool:
+        """Whether the rule is about this; a value that does not exist is empty."""
+        for test, value in zip(self._tests, (provider, model, user, quota, kind), strict=True):
+            if test is not None and not test(value):
+                return False
+        return True
+
+
+def _ordered(patterns: Patterns) -> tuple[str, ...]:
+    found = {patterns} if isinstance(patterns, str) else set(patterns)
+    if not found:
+        raise ValueError("a key of a match needs at least one pattern")
+    return (ANY,) if ANY in found else tuple(sorted(found))
+
+
+def _test(patterns: tuple[str, ...]) -> _Test | None:
+    """True or a match for a value that fits, None if every value does.
+
+    ``fnmatch.translate`` puts all but the last ``*`` of a pattern into atomic groups
+    (Python 3.11), so no pattern makes matching exponential.
+    """
+    if ANY in patterns:
+        return None
+    if not any(_WILDCARD.search(pattern) for pattern in patterns):
+        return frozenset(patterns).__contains__
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns)).match
