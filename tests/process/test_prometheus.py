@@ -68,23 +68,23 @@ async def test_prometheus_follows_updates_kills_and_ends(
     assert await prometheus.query(limit) == [({"__name__": limit} | labels, LIMIT)]
 
     await _report(scraped, "model-1", 500_000_000)
+    await _report(scraped, "model-2", 7)
     await eventually(lambda: _is(prometheus, first, 500_000_000), every=0.1)
 
     await scraped.end(signal.SIGKILL)
     await eventually(lambda: _is(prometheus, "up", 0), every=0.1)
+    assert await prometheus.query(first) == []
     await scraped.start()
-    await eventually(lambda: _is(prometheus, "up", 1), every=0.1)
     await eventually(lambda: _is(prometheus, first, 500_000_000), every=0.1)
     await _report(scraped, "model-1", 500_000_001)
     await eventually(lambda: _is(prometheus, first, 500_000_001), every=0.1)
 
-    await _report(scraped, "model-2", 7)
-    await eventually(lambda: _is(prometheus, f'{USED}{{model="model-2"}}', 7), every=0.1)
     connection = await asyncpg.connect(database.admin_dsn)
     await connection.execute("delete from token_usage where model = 'model-1'")
     await connection.close()
     await eventually(lambda: _is(prometheus, f"count({USED})", 1), every=0.1)
     assert await prometheus.query(first) == []
+    assert await prometheus.value(f'{USED}{{model="model-2"}}') == 7
 
 
 async def test_any_name_reaches_prometheus_as_it_was_reported(
