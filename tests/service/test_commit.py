@@ -42,8 +42,8 @@ class Bench:
     async def submit(self, *items: Snapshot) -> list[Receipt]:
         return await self.committer.submit(items)
 
-    def waiting(self) -> float:
-        return self.value("quotabell_ingest_queue_events")
+    def waiting(self) -> int:
+        return self.committer.pending
 
     def value(self, name: str) -> float:
         found = self.metrics.registry.get_sample_value(name)
