@@ -88,3 +88,7 @@ class Refused(QuotabellError):
 
 class Conflict(QuotabellError):
     """The transaction met another one and may be repeated."""
+
+
+class Busy(Conflict):
+    """Another transaction holds a row for longer than a report waits for it."""

@@ -601,3 +601,12 @@ def test_the_description_of_the_body_knows_every_field_that_is_read():
     assert set(schema["properties"]) == set(events._Wire.__struct_encode_fields__)
     assert schema["required"] == ["provider", "model"]
     assert schema["properties"]["costUsd"]["anyOf"][0]["type"] == "number"
+
+
+@pytest.mark.parametrize("number", ["1e99999999", "-1e99999999", "1e-99999999"])
+def test_a_number_beyond_any_arithmetic_is_refused_alone(number: str):
+    item = '{"provider":"p","model":"m","inputTokens":%s}'
+    decoded = decode(f"[{item % number},{item % 1}]")
+
+    assert [event.input for event in decoded.events] == [1]
+    assert {(error.path, error.index) for error in decoded.errors} == {("inputTokens", 0)}

@@ -402,3 +402,17 @@ async def test_nobody_waiting_for_the_answer_is_no_trouble(
 
     assert await bench.stored() == {"a": 1, "b": 1}
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+async def test_whoever_holds_a_row_holds_up_only_those_who_want_it(bench: Bench):
+    await bench.submit(item("held"))
+    async with bench.other.transaction():
+        await bench.other.execute("select from token_usage where model = 'held' for update")
+        wanting = asyncio.ensure_future(bench.submit(item("held", 2)))
+        others = [asyncio.ensure_future(bench.submit(item(f"free{n}"))) for n in range(3)]
+        await asyncio.gather(*others)
+        with pytest.raises(Unavailable, match=commit.CONTENDED):
+            await wanting
+
+    assert bench.database.up
+    assert (await bench.submit(item("held", 3)))[0].applied

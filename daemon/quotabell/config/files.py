@@ -17,6 +17,8 @@ MAX_SECRET_BYTES = 64 * 1024
 def read_text(path: Path, limit: int) -> str:
     """The text of a file of at most ``limit`` bytes; raises ValueError saying why not."""
     try:
+        if path.is_fifo():
+            raise ValueError(f"{path} is a pipe")  # reading it could wait for ever
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:

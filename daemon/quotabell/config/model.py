@@ -97,8 +97,14 @@ class Token(Section):
     @classmethod
     def contradictions(cls, raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
         scopes = raw.get("scopes")
-        if raw.get("user") is not None and isinstance(scopes, list | tuple) and "admin" in scopes:
-            yield ("user",), "contradicts the scope admin, which sees every user; drop one of them"
+        if raw.get("user") is None or not isinstance(scopes, list | tuple):
+            return
+        for scope in ("admin", "metrics"):
+            if scope in scopes:
+                yield (
+                    ("user",),
+                    f"contradicts the scope {scope}, which sees every user; drop one of them",
+                )
 
 
 class Auth(Section):

@@ -191,7 +191,8 @@ def whole_number(value: Any) -> Any:
     if isinstance(value, NotANumber):
         raise ValueError("input should be a finite number")
     if isinstance(value, Decimal):
-        if abs(value) > BIGINT_MAX + 1:  # 1e999999 is never made a whole number
+        # Compared without arithmetic: 1e999999 fits no context, and is never made a whole number.
+        if not -BIGINT_MAX - 1 <= value <= BIGINT_MAX + 1:
             raise ValueError(f"input should be between 0 and {BIGINT_MAX}")
         if value != value.to_integral_value():
             raise ValueError("input should be a whole number")

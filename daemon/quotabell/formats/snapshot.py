@@ -49,6 +49,8 @@ def decode(body: bytes, *, now: datetime, future_skew: timedelta, max_batch: int
     """
     latest = now + future_skew
     try:
+        if not body.isascii():
+            body.decode()  # what is skipped is not looked at
         wire = _decode(body)
         items = wire if isinstance(wire, list) else [wire]
         snapshots = [_snapshot(item, latest) for item in items]
@@ -70,7 +72,7 @@ def _snapshot(item: _Wire, latest: datetime) -> Snapshot | None:
     joined = provider + model + user
     if not joined.isprintable() and _bad_text(joined):
         return None
-    if provider.isspace() or model.isspace():
+    if provider.isspace() or model.isspace() or user.isspace():
         return None
     limit = item.token_limit
     return Snapshot(

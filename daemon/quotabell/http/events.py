@@ -86,6 +86,8 @@ def routes(
     async def take(request: web.Request, caller: Caller) -> web.StreamResponse:
         tell = counters(caller.name)
         try:
+            if "dryRun" in request.query:
+                raise Rejected([FieldError("dryRun", "is not available; leave it out to count")])
             ndjson = _is_ndjson(request)
             raw = await body.read(request, ingest.max_body)
             decoded = await body.decoded(raw, lambda data: decode(data, ndjson))

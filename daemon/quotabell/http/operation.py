@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,6 +24,7 @@ PARTS = ("usage", "health")
 _PARTS_SCHEMA = {"type": "array", "items": {"enum": list(PARTS)}}
 _PLAIN = "text/plain"
 _GZIP_LEVEL = 1
+_NEVER = re.compile(r"q=0(\.0*)?")
 _GZIP_FROM = 1_000  # bytes; below it the header costs more than it saves
 _OFF_LOOP_FROM = 128 * 1024
 
@@ -62,7 +64,9 @@ def routes(
     async def is_ready(request: web.Request, caller: Caller) -> web.StreamResponse:
         if ready() and database.up:
             return web.Response(text="Quotabell is ready.\n")
-        return web.Response(status=503, text="Quotabell is not ready.\n")
+        return web.Response(
+            status=503, text="Quotabell is not ready.\n", headers={hdrs.RETRY_AFTER: "1"}
+        )
 
     async def config(request: web.Request, caller: Caller) -> web.StreamResponse:
         return web.Response(body=msgspec.json.encode(redacted()), content_type="application/json")
@@ -134,11 +138,20 @@ def _key_and_text(line: str) -> FieldError:
 
 async def _text(request: web.Request, text: bytes) -> web.Response:
     headers: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT_ENCODING}
-    if len(text) >= _GZIP_FROM and "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, ""):
+    if len(text) >= _GZIP_FROM and _takes_gzip(request):
         headers[hdrs.CONTENT_ENCODING] = "gzip"
         text = await _gzip(text)
     headers[hdrs.CONTENT_TYPE] = CONTENT_TYPE_PLAIN_0_0_4
     return web.Response(body=text, headers=headers)
+
+
+def _takes_gzip(request: web.Request) -> bool:
+    """Whether Accept-Encoding names gzip without a weight of 0 (RFC 9110 §12.5.3)."""
+    for choice in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(","):
+        name, _, weight = choice.partition(";")
+        if name.strip() == "gzip":
+            return not _NEVER.fullmatch(weight.strip())
+    return False
 
 
 async def _gzip(text: bytes) -> bytes:

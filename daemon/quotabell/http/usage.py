@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 from prometheus_client import Counter
 
 from quotabell import __version__
@@ -103,7 +103,10 @@ def routes(
     async def status(request: web.Request, caller: Caller) -> web.StreamResponse:
         up = database.up
         answer = Status("ok" if up else "unavailable", up, __version__)
-        return _json(answer, status=200 if up else 503)
+        reply = _json(answer, status=200 if up else 503)
+        if not up:
+            reply.headers[hdrs.RETRY_AFTER] = "1"
+        return reply
 
     return [
         Route(

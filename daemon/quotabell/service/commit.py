@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 
 from quotabell.errors import (
+    Busy,
     Conflict,
     FieldError,
     QuotabellError,
@@ -28,12 +29,13 @@ from quotabell.store.database import Database
 BATCH_ITEMS = 2_000
 ANSWER_WITHIN = 7.5  # seconds; exporters give up at 10
 CONFLICT_REPEATS = 3
+SEARCH_FOR = 3.0  # seconds to find out who of a batch waits for a row that somebody holds
 _SWEEP = 0.25
 
 QUEUE_FULL = "the queue of reports is full"
 CLOSING = "the daemon is shutting down"
 CONTENDED = "the commit kept meeting other transactions"
-LATE = "no commit in time; whether the report was stored is unknown, a repeat is safe"
+LATE = "no commit in time; whether it was stored is unknown, a repeat with ids is safe"
 
 
 Item = TypeVar("Item")
@@ -193,7 +195,9 @@ class Committer(Generic[Item, Receipt, State]):
             batch.append(report)
         return batch
 
-    async def _commit(self, batch: list[_Report[Item, Receipt]]) -> None:
+    async def _commit(
+        self, batch: list[_Report[Item, Receipt]], search_until: float | None = None
+    ) -> None:
         items = [item for report in batch for item in report.items]
         started = perf_counter()
         try:
@@ -201,10 +205,17 @@ class Committer(Generic[Item, Receipt, State]):
         except Refused as error:
             await self._isolate(batch, error)
             return
+        except Busy as error:
+            until = search_until or perf_counter() + SEARCH_FOR
+            if len(batch) > 1 and perf_counter() < until:
+                half = len(batch) // 2
+                await self._commit(batch[:half], until)
+                await self._commit(batch[half:], until)
+                return
+            self._contended(batch, error)
+            return
         except Conflict as error:
-            self._log.warning("reports not committed", requests=len(batch), reason=str(error))
-            for report in batch:
-                report.fail(Unavailable(CONTENDED))
+            self._contended(batch, error)
             return
         except Unavailable as error:
             self._lose(batch, error)
@@ -224,9 +235,17 @@ class Committer(Generic[Item, Receipt, State]):
         for _ in range(CONFLICT_REPEATS):
             try:
                 return await self._store.report(items)
+            except Busy:
+                raise
             except Conflict as error:
                 self._log.info("commit repeated", reason=str(error))
         return await self._store.report(items)
+
+    def _contended(self, batch: list[_Report[Item, Receipt]], error: Conflict) -> None:
+        """Only those who want what somebody holds are told so; the database is not away."""
+        self._log.warning("reports not committed", requests=len(batch), reason=str(error))
+        for report in batch:
+            report.fail(Unavailable(CONTENDED))
 
     async def _isolate(self, batch: list[_Report[Item, Receipt]], error: Refused) -> None:
         """Let what the database refuses fail alone: halve until one request is left."""

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from quotabell.errors import Conflict, Refused, Unavailable
+from quotabell.errors import Busy, Conflict, Refused, Unavailable
 from quotabell.log import Logger
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
@@ -25,6 +25,10 @@ CONNECT_TIMEOUT = 3.0
 _PROBE_UP = 1.0
 _PROBE_DOWN = 0.25
 _REFUSING_CLASSES = ("22", "23")  # data exceptions, constraint violations
+_LOCKED = "55P03"  # lock not available
+# Of ingest: who holds a row must not hold up those who do not want it. Longer than the second
+# after which the server looks for deadlocks.
+LOCK_TIMEOUT = "1500ms"
 _REPEATABLE = ("40001", "40P01")  # serialization failure, deadlock
 
 
@@ -46,6 +50,8 @@ def translated() -> Iterator[None]:
         state = error.sqlstate or ""
         if state[:2] in _REFUSING_CLASSES:
             raise Refused(_first_line(error)) from error
+        if state == _LOCKED:
+            raise Busy(_first_line(error)) from error
         if state in _REPEATABLE:
             raise Conflict(_first_line(error)) from error
         raise Unavailable(f"database: {_first_line(error)} ({state})") from error
@@ -110,14 +116,14 @@ class Database:
     async def open(self) -> None:
         """Connect; raises Unavailable."""
         with translated():
-            self.ingest = await self._pool(2, STATEMENT_TIMEOUT)
+            self.ingest = await self._pool(2, STATEMENT_TIMEOUT, lock_timeout=LOCK_TIMEOUT)
             self.pool = await self._pool(self._size, 2 * STATEMENT_TIMEOUT)
         for pool in (self.ingest, self.pool):
             async with self.connection(pool):
                 pass
         await self.probe()
 
-    async def _pool(self, size: int, timeout: float) -> Pool:
+    async def _pool(self, size: int, timeout: float, **settings: str) -> Pool:
         pool: Pool = await asyncpg.create_pool(
             self._dsn,
             # No connections are kept ready by the pool itself: its way to restore them fills the
@@ -130,7 +136,8 @@ class Database:
             # Sessions are never altered outside a transaction, so there is nothing to reset,
             # and a round trip saved on every batch.
             reset=_nothing,
-            server_settings={"application_name": "quotabell"} if self._cache else None,
+            # A transaction pooler refuses settings of a session.
+            server_settings={"application_name": "quotabell"} | settings if self._cache else None,
         )
         self._stack.callback(pool.terminate)
         return pool

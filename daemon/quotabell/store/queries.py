@@ -13,6 +13,8 @@ from types import MappingProxyType
 
 _HEADER = re.compile(r"^-- (?P<name>[a-z][a-z0-9_]*): (?P<purpose>.+)$", re.MULTILINE)
 
+_CODE = re.compile(r"^(?!\s*--)\s*\S", re.MULTILINE)
+
 
 @cache
 def load(module: str) -> MappingProxyType[str, str]:
@@ -29,6 +31,9 @@ def load(module: str) -> MappingProxyType[str, str]:
         if name in queries:
             raise ValueError(f"{module}.sql: the query {name} stands there twice")
         queries[name] = text[header.end() : end].strip().rstrip(";")
+        if not _CODE.search(queries[name]):
+            # A line of a comment that looks like a header would otherwise cut its query in two.
+            raise ValueError(f"{module}.sql: the query {name} is empty")
     if not queries:
         raise ValueError(f"{module}.sql holds no query")
     return MappingProxyType(queries)
