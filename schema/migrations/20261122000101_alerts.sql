@@ -185,8 +185,9 @@ begin
     end loop;
     held := case
         when not open then null
-        -- A level holds until the percentage has fallen below it by the hysteresis.
-        when a.level = any (thresholds) and s.percentage >= a.level - hysteresis
+        -- A level holds until the percentage has fallen below it by the hysteresis, or below half
+        -- of a level so low that nothing could.
+        when a.level = any (thresholds) and s.percentage >= a.level - least(hysteresis, a.level / 2)
             then greatest(a.level, reached)
         else reached
     end;
@@ -217,7 +218,7 @@ begin
                 when not a.level = any (thresholds) then 'threshold removed'
                 -- Under the limit of before, the level would still hold.
                 when s.token_limit > a.token_limit
-                    and s.tokens_used * 100.0::float8 / a.token_limit >= a.level - hysteresis
+                    and s.tokens_used * 100.0::float8 / a.token_limit >= a.level - least(hysteresis, a.level / 2)
                     then 'limit raised'
                 else 'fell' end
         where id = a.id returning * into a;
@@ -230,7 +231,7 @@ begin
     end loop;
     update public.token_usage set
         alert_at = case when open then next else 'infinity' end,
-        resolve_at = coalesce(held - hysteresis, '-infinity')
+        resolve_at = coalesce(held - least(hysteresis, held / 2), '-infinity')
     where id = state;
 end $$;
 

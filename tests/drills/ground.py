@@ -16,8 +16,9 @@ from typing import Any
 
 import asyncpg
 
+from tests.drills.crowd import Climber
 from tests.support import daemon
-from tests.support.load import Climber, steady_port
+from tests.support.load import steady_port
 from tests.support.postgres import DEBIAN_15, Cluster, Database, embedded_18
 
 # The final rows alone would hide a loss: whoever reports goes on, and larger numbers follow.

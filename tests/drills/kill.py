@@ -6,9 +6,9 @@ import asyncio
 import random
 import signal
 
+from tests.drills.crowd import Climbers
 from tests.drills.ground import Ground, audit
 from tests.drills.report import Report
-from tests.support.load import Climbers
 from tests.support.waiting import eventually
 
 CLIMBERS = 32

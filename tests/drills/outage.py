@@ -14,9 +14,9 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.drills.crowd import Climbers
 from tests.drills.ground import Ground, audit
 from tests.drills.report import Report
-from tests.support.load import Climbers
 from tests.support.waiting import eventually
 
 CLIMBERS = 32

@@ -6,9 +6,9 @@ import asyncio
 import signal
 import time
 
+from tests.drills.crowd import Newcomers, OpenLoop
 from tests.drills.ground import Ground, stored
 from tests.drills.report import Report
-from tests.support.load import Newcomers, OpenLoop
 from tests.support.waiting import eventually
 
 RATE = 500  # reports a second

@@ -22,7 +22,6 @@ from quotabell.service.push import WebPushSender
 from quotabell.store.database import Database
 from quotabell.store.delivery import Claimed, DeliveryStore
 from tests.support.push_browser import b64u
-from tests.support.pushservice import PushService
 
 KEY = VapidKey.parse(b64u(bytes(31) + b"\x07"))
 SENT = Outcome("sent", 201, "sent")
@@ -31,6 +30,11 @@ SENT = Outcome("sent", 201, "sent")
 def at_once(tries: int, retry_after: float | None) -> float:
     """A backoff that waits only as long as it must."""
     return max(0.01, retry_after or 0.0)
+
+
+def endpoint(n: int, host: str = "push.example") -> dict[str, Any]:
+    """A subscription for senders that look at nothing."""
+    return {"endpoint": f"https://{host}/{n}", "keys": {"p256dh": "p", "auth": "a"}}
 
 
 @dataclass(slots=True)
@@ -100,10 +104,10 @@ async def station(
 
 
 @contextlib.asynccontextmanager
-async def web_push(push: PushService) -> AsyncIterator[dict[str, Sender]]:
+async def web_push(origin: str) -> AsyncIterator[dict[str, Sender]]:
     """The real channel, for one push service that is trusted."""
     ring = Keyring([VapidSigner(KEY, "mailto:ops@example.com")])
-    async with WebPushChannel(EndpointRules((), (push.origin,)), ring) as channel:
+    async with WebPushChannel(EndpointRules((), (origin,)), ring) as channel:
         yield {"webpush": WebPushSender(channel)}
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import itertools
 import json
-import random
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from quotabell.domain.outcome import Fault, Outcome, unreachable
+from quotabell.domain.outcome import Outcome
 from quotabell.service.deliver import Sender
-from quotabell.service.origins import PER_ORIGIN
 from quotabell.store.delivery import Claimed
-from tests.service.station import KEY, SENT, Recorder, station, web_push
+from tests.service.station import KEY, SENT, Recorder, endpoint, station, web_push
 from tests.support.outbox import Outbox, outbox
 from tests.support.push_browser import Browser
 from tests.support.pushservice import Answer, PushService
@@ -40,7 +37,7 @@ async def push() -> AsyncIterator[PushService]:
 
 @pytest.fixture
 async def senders(push: PushService) -> AsyncIterator[dict[str, Sender]]:
-    async with web_push(push) as senders:
+    async with web_push(push.origin) as senders:
         yield senders
 
 
@@ -48,11 +45,6 @@ async def subscribed(box: Outbox, push: PushService, user: str = "alice") -> Bro
     browser = push.subscribe(KEY.public)
     await box.subscribe(user, browser.subscription, key=KEY.id)
     return browser
-
-
-def endpoint(n: int, host: str = "push.example") -> dict[str, Any]:
-    """A subscription for senders that look at nothing."""
-    return {"endpoint": f"https://{host}/{n}", "keys": {"p256dh": "p", "auth": "a"}}
 
 
 # --- the message ---------------------------------------------------------------------------
@@ -354,194 +346,6 @@ async def test_a_channel_that_is_not_there_fails_its_deliveries(dsn: str, box: O
         await eventually(box.closed)
 
     assert await box.value("select reason from attempts") == "internal: KeyError"
-
-
-# --- replicas, leases and order ------------------------------------------------------------
-
-
-async def test_two_replicas_send_two_thousand_deliveries_once_each(dsn: str, box: Outbox) -> None:
-    for n in range(100):
-        await box.subscribe("alice", endpoint(n, f"push-{n % 7}.example"))
-    for _ in range(20):
-        await box.announce("alice")
-    chance = random.Random(1)
-
-    async def answer(claimed: Claimed) -> Outcome:
-        await asyncio.sleep(chance.uniform(0, 0.005))
-        return SENT
-
-    recorder = Recorder(answer)
-    async with (
-        station(dsn, {"webpush": recorder}, worker="one") as one,
-        station(dsn, {"webpush": recorder}, worker="two") as two,
-    ):
-        await eventually(box.closed, timeout=30)
-
-    assert len(recorder.ids) == len(set(recorder.ids)) == 2000
-    assert await box.outcomes() == {"sent": 2000}
-    workers = await box.rows("select worker, count(*) as n from attempts group by worker")
-    assert {row["worker"] for row in workers} == {"one", "two"}
-    assert one.counted()["sent"] + two.counted()["sent"] == 2000
-    assert await box.books(enqueued=2000) == []
-
-
-async def test_whatever_happens_an_older_message_never_follows_a_newer_one(
-    dsn: str, box: Outbox
-) -> None:
-    chance = random.Random(2)
-
-    async def answer(claimed: Claimed) -> Outcome:
-        await asyncio.sleep(chance.uniform(0, 0.01))
-        return chance.choice(
-            [SENT, Outcome("retry", 503, "server_error", chance.uniform(0.0, 0.1), counts=False)]
-        )
-
-    alerts = [await box.alert("alice") for _ in range(10)]
-    for n in range(5):
-        await box.subscribe("alice", endpoint(n))
-    recorder = Recorder(answer)
-    async with (
-        station(dsn, {"webpush": recorder}, worker="one") as one,
-        station(dsn, {"webpush": recorder}, worker="two") as two,
-    ):
-        for seq in range(1, 9):
-            for alert in alerts:
-                last = "resolved" if seq == 8 else "firing"
-                await box.announce(
-                    "alice", alert=alert, seq=seq, transition=last, title=f"{alert} {seq}"
-                )
-            for at in (one, two):
-                at.deliverer.wake()
-            await asyncio.sleep(0.05)
-        await eventually(box.closed, timeout=40)
-
-    lanes: dict[tuple[str, str], list[int]] = {}
-    for _, claimed in sorted(recorder.sent, key=lambda entry: entry[0]):
-        alert, seq = claimed.message.title.split()
-        lanes.setdefault((alert, claimed.target), []).append(int(seq))
-    assert len(lanes) == 50
-    for seqs in lanes.values():
-        assert seqs == sorted(seqs)
-        assert seqs[-1] == 8  # the last state is always told
-    statuses = await box.statuses()
-    assert set(statuses) <= {"sent", "superseded"}
-    assert (
-        one.counted().get("superseded", 0) + two.counted().get("superseded", 0)
-        == (statuses["superseded"])
-    )
-    assert await box.books(enqueued=400) == []
-
-
-async def test_what_is_said_after_the_lease_is_not_believed(dsn: str, box: Outbox) -> None:
-    going_on = asyncio.Event()
-
-    async def answer(claimed: Claimed) -> Outcome:
-        if claimed.tries > 1:
-            return SENT
-        await going_on.wait()
-        return Outcome("failed", 400, "bad_request")
-
-    await box.subscribe("alice", endpoint(1))
-    await box.announce("alice")
-    senders = {"webpush": Recorder(answer)}
-    options = {"lease": 0.5, "needs": 0.2}
-    async with station(dsn, senders, **options) as one, station(dsn, senders, **options) as two:
-        await eventually(box.closed)
-        going_on.set()
-        await eventually(lambda: "leases were lost" in one.log.getvalue() + two.log.getvalue())
-
-    assert await box.statuses() == {"sent": 1}
-    assert await box.outcomes() == {"unknown": 1, "sent": 1}
-    assert sum(at.value("quotabell_delivery_unknown_total") for at in (one, two)) == 1
-    assert one.counted() | two.counted() == {"sent": 1}
-    assert await box.books(enqueued=1) == []
-
-
-async def test_a_send_does_not_begin_with_too_little_of_its_lease_left(
-    dsn: str, box: Outbox
-) -> None:
-    stalls = itertools.count()
-
-    def stall(point: str) -> None:
-        if point == "after_claim" and next(stalls) < 2:
-            time.sleep(0.4)  # as a stopped process would
-
-    for n in range(3):
-        await box.subscribe("alice", endpoint(n))
-    await box.announce("alice")
-    recorder = Recorder()
-    async with station(dsn, {"webpush": recorder}, lease=1.0, needs=0.8, fault=stall):
-        await eventually(box.closed)
-
-    assert next(stalls) >= 2
-    assert await box.outcomes() == {"sent": 3}  # what was given back left no trace
-    assert len(recorder.sent) == 3
-    assert await box.books(enqueued=3) == []
-
-
-async def test_a_restarted_replica_takes_up_what_it_was_sending(dsn: str, box: Outbox) -> None:
-    await box.subscribe("alice", endpoint(1))
-    await box.announce("alice")
-    async with station(dsn, {"webpush": Recorder(lambda _: asyncio.Event().wait())}) as killed:  # type: ignore[arg-type, return-value]
-        await eventually(lambda: box.value("select exists (select from attempts)"))
-        killed.deliverer.close = nothing  # type: ignore[method-assign]
-
-    async with station(dsn, {"webpush": Recorder()}) as restarted:
-        await eventually(box.closed, timeout=5)  # not after the 30 seconds of its lease
-
-    assert await box.outcomes() == {"unknown": 1, "sent": 1}
-    assert restarted.value("quotabell_delivery_unknown_total") == 1
-
-
-async def nothing() -> None:
-    pass
-
-
-# --- isolation -----------------------------------------------------------------------------
-
-
-async def test_an_origin_that_hangs_holds_up_nobody_else(dsn: str, box: Outbox) -> None:
-    async def answer(claimed: Claimed) -> Outcome:
-        if claimed.origin == "https://sick.example":
-            await asyncio.Event().wait()
-        return SENT
-
-    for n in range(2 * PER_ORIGIN):
-        await box.subscribe("alice", endpoint(n, "sick.example"))
-        await box.subscribe("alice", endpoint(n, "sound.example"))
-    recorder = Recorder(answer)
-    await box.announce("alice")
-    async with station(dsn, {"webpush": recorder}) as at:
-        await eventually(lambda: at.counted().get("sent") == 2 * PER_ORIGIN, timeout=8)
-        begun = [c for _, c in recorder.sent if c.origin == "https://sick.example"]
-        assert len(begun) == PER_ORIGIN
-        for task in list(at.deliverer._working):
-            task.cancel()
-
-
-async def test_an_origin_without_answers_is_left_alone_for_a_while(dsn: str, box: Outbox) -> None:
-    async def answer(claimed: Claimed) -> Outcome:
-        sick = claimed.origin == "https://sick.example"
-        return unreachable(Fault.CONNECT_TIMEOUT) if sick else SENT
-
-    for n in range(50):
-        await box.subscribe("alice", endpoint(n, "sick.example"))
-    await box.subscribe("alice", endpoint(1, "sound.example"))
-    recorder = Recorder(answer)
-    await box.announce("alice")
-    async with station(dsn, {"webpush": recorder}):
-        await eventually(lambda: box.value("select exists (select from delivery_pauses)"))
-        await eventually(
-            lambda: box.value("select not exists (select from deliveries where status = 'leased')")
-        )
-        begun = len(recorder.sent)
-        await box.announce("alice")
-        await eventually(lambda: len(recorder.sent) > begun)
-        await asyncio.sleep(0.3)
-
-    assert [c.origin for _, c in recorder.sent[begun:]] == ["https://sound.example"]
-    [pause] = await box.rows("select * from delivery_pauses")
-    assert (pause["origin"], pause["reason"]) == ("https://sick.example", "connect_timeout")
 
 
 # --- the database, start and stop ----------------------------------------------------------

@@ -110,7 +110,7 @@ def ring(
     if percentage is None:
         return None
     reached = max((t for t in thresholds if t <= percentage), default=None)
-    if level in thresholds and percentage >= level - hysteresis:
+    if level in thresholds and percentage >= level - min(hysteresis, level / 2):
         return max(level, reached or 0.0)
     return reached
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import select
 import socket
 import struct
 
@@ -18,7 +19,7 @@ from quotabell.http.routing import Draining
 BACKLOG = 1024
 ACCEPTING = 0.3  # seconds that new connections are still taken after the stop was asked for
 LINGERING = 2.0  # seconds an idle connection has to send its last request
-_ACCEPT_REST = 0.1
+_HANDSHAKE = 0.1  # seconds for handshakes under way to end
 _SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>
 _IGNORE_HANDSHAKES = (
     # Classic BPF (struct sock_filter: code, jump if true, jump if false, k), run over a segment
@@ -110,13 +111,27 @@ class Listener:
         self._draining.on = True
         await asyncio.sleep(ACCEPTING)
         _ignore_handshakes(self._sock)
-        await asyncio.sleep(_ACCEPT_REST)
+        await asyncio.sleep(_HANDSHAKE)
+        await self._backlog_accepted()
         self._server.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGERING):
                 # aiohttp tells of no event
                 while self._runner.server is not None and self._runner.server.connections:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
+
+    async def _backlog_accepted(self) -> None:
+        """Wait, bounded, until no connection waits to be accepted.
+
+        libuv accepts only one each time round the event loop, so a crowd takes a while.
+        """
+        waiting = select.poll()
+        waiting.register(self._sock, select.POLLIN)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGERING):
+                while waiting.poll(0):  # noqa: ASYNC110
+                    await asyncio.sleep(0)  # once round the event loop
+        await asyncio.sleep(0)  # the last one becomes known one round later
 
     async def close(self) -> None:
         await self._runner.cleanup()

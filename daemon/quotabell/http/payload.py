@@ -19,10 +19,20 @@ from quotabell.domain.usage import NAME_MAX
 from quotabell.errors import FieldError, Malformed, Rejected
 from quotabell.formats import json_text
 from quotabell.http import body
+from quotabell.http.route import Query
 
 MAX_BODY = 64 * 1024  # bytes
 PAGE = 50
 MAX_PAGE = 500
+
+PAGING = (
+    Query(
+        "limit",
+        "How many at most",
+        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE},
+    ),
+    Query("cursor", "The nextCursor of the part before", {"type": "string"}),
+)
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -2,91 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel, Field
 
-from quotabell.domain.usage import NAME_MAX
 from quotabell.errors import FieldError, Rejected
 from quotabell.http import payload
+from quotabell.http import push_model as model
 from quotabell.http.auth import Caller, Forbidden
 from quotabell.http.problem import NotFound, Taken
-from quotabell.http.routing import Route
+from quotabell.http.route import Answer, Query, Route
 from quotabell.service.subscribe import Subscriptions, SubscriptionTaken
 from quotabell.store.history import HistoryStore
 from quotabell.store.push import PushStore
 
 PATH = "/api/push"
 STATUSES = ("pending", "sent", "failed", "suppressed")
-Name = Annotated[str, Field(max_length=NAME_MAX, pattern=r"^[^\x00]*$")]
-Text = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
-
-
-class Subscribe(BaseModel):
-    """A browser's subscription for a user; without one it is an operator's."""
-
-    userId: Name | None = None
-    subscription: Any = None
-    applicationServerKey: Annotated[str, Field(max_length=200)] | None = Field(
-        None, description="the VAPID public key that the subscription was made with"
-    )
-
-
-class Keys(BaseModel):
-    """The secret that proves whose subscription it is."""
-
-    auth: Text | None = None
-
-
-class Given(BaseModel):
-    """A subscription as the browser gives it."""
-
-    endpoint: Text | None = None
-    keys: Keys | None = None
-
-
-class Unsubscribe(BaseModel):
-    """The subscription to end: its endpoint, alone or as the browser gives it."""
-
-    endpoint: Text | None = None
-    subscription: Given | None = None
-
-
-class TestMessage(BaseModel):
-    """Whose browsers to send a test message to."""
-
-    userId: Name | None = None
+_USER = Query("userId", "Of this user", {"type": "string"})
+_STATUS = Query("status", "With this status", {"type": "string", "enum": list(STATUSES)})
 
 
 def routes(
     subscriptions: Subscriptions, store: PushStore, history: HistoryStore, public_key: str
 ) -> list[Route]:
     """The routes of this resource."""
+    return [
+        *_subscription_routes(subscriptions, store, public_key),
+        *_message_routes(history),
+    ]
 
+
+def _subscription_routes(
+    subscriptions: Subscriptions, store: PushStore, public_key: str
+) -> list[Route]:
     async def vapid_public_key(request: web.Request, caller: Caller) -> web.StreamResponse:
-        return payload.answer({"publicKey": public_key})
+        return payload.answer(model.PublicKey(public_key))
 
     async def subscribe(request: web.Request, caller: Caller) -> web.StreamResponse:
-        asked = await payload.read(request, Subscribe)
+        asked = await payload.read(request, model.Subscribe)
         user = _for(caller, asked.userId)
         try:
             stored = await subscriptions.add(user, asked.subscription, asked.applicationServerKey)
         except SubscriptionTaken as error:
             raise Taken(str(error)) from None
-        answer = {
-            "success": True,
-            "id": stored.id,
-            "userId": stored.user or None,
-            "active": stored.active,
-        }
-        if stored.reason:
-            answer["reason"] = stored.reason
-        return payload.answer(answer)
+        return payload.answer(
+            model.Subscribed(True, stored.id, stored.user or None, stored.active, stored.reason)
+        )
 
     async def unsubscribe(request: web.Request, caller: Caller) -> web.StreamResponse:
-        asked = await payload.read(request, Unsubscribe)
-        given = asked.subscription or Given()
+        asked = await payload.read(request, model.Unsubscribe)
+        given = asked.subscription or model.GivenSubscription()
         endpoint = asked.endpoint or given.endpoint
         if not endpoint:
             raise Rejected([FieldError("endpoint", "must be a string that is not empty")])
@@ -99,20 +64,66 @@ def routes(
         )
         if not ended:
             raise NotFound("there is no such subscription of yours")
-        return payload.answer({"success": True})
+        return payload.answer(model.Done(True))
 
     async def listed(request: web.Request, caller: Caller) -> web.StreamResponse:
         page = payload.Page(request)
-        rows = await store.listed(
-            _reading(caller, request), page.after, page.limit + 1, operators=caller.may("admin")
-        )
+        user = _reading(caller, request)
+        rows = await store.listed(user, page.after, page.limit + 1, operators=caller.may("admin"))
         return page.answer([_named(row) for row in rows])
 
+    return [
+        Route(
+            "GET",
+            PATH + "/vapid-public-key",
+            vapid_public_key,
+            "push",
+            "The VAPID public key",
+            answers={200: Answer("The key", model.PublicKey)},
+        ),
+        Route(
+            "POST",
+            PATH + "/subscribe",
+            subscribe,
+            "push",
+            "Subscribe a browser",
+            request=model.Subscribe,
+            answers={
+                200: Answer(
+                    "Stored; what can never be delivered is kept inactive", model.Subscribed
+                )
+            },
+            faults=(409, 503),
+        ),
+        Route(
+            "POST",
+            PATH + "/unsubscribe",
+            unsubscribe,
+            "push",
+            "End a subscription",
+            request=model.Unsubscribe,
+            answers={200: Answer("Ended", model.Done)},
+            faults=(404, 503),
+        ),
+        Route(
+            "GET",
+            PATH + "/subscriptions",
+            listed,
+            "push",
+            "List subscriptions",
+            answers={200: Answer("Newest first", model.Subscriptions)},
+            query=(_USER, *payload.PAGING),
+            faults=(503,),
+        ),
+    ]
+
+
+def _message_routes(history: HistoryStore) -> list[Route]:
     async def test(request: web.Request, caller: Caller) -> web.StreamResponse:
-        asked = await payload.read(request, TestMessage)
+        asked = await payload.read(request, model.TestMessage)
         user = _for(caller, asked.userId)
         key = await history.test(user, "Quotabell", "This is a test: notifications arrive.")
-        return payload.answer({"success": True, "notificationId": key}, status=202)
+        return payload.answer(model.Queued(True, key), status=202)
 
     async def past(request: web.Request, caller: Caller) -> web.StreamResponse:
         page = payload.Page(request)
@@ -129,16 +140,39 @@ def routes(
         key = await history.resend(caller.user, payload.identifier(request))
         if key is None:
             raise NotFound("there is no such notification")
-        return payload.answer({"success": True, "notificationId": key}, status=202)
+        return payload.answer(model.Queued(True, key), status=202)
 
+    queued = {202: Answer("It waits for its delivery", model.Queued)}
     return [
-        Route("GET", PATH + "/vapid-public-key", vapid_public_key, "push", "The VAPID public key"),
-        Route("POST", PATH + "/subscribe", subscribe, "push", "Subscribe a browser"),
-        Route("POST", PATH + "/unsubscribe", unsubscribe, "push", "End a subscription"),
-        Route("GET", PATH + "/subscriptions", listed, "push", "List subscriptions"),
-        Route("POST", PATH + "/test", test, "push", "Send a test message"),
-        Route("GET", PATH + "/history", past, "read", "Notifications and their attempts"),
-        Route("POST", PATH + "/history/{id}/resend", resend, "push", "Send a message again"),
+        Route(
+            "POST",
+            PATH + "/test",
+            test,
+            "push",
+            "Send a test message",
+            request=model.TestMessage,
+            answers=queued,
+            faults=(503,),
+        ),
+        Route(
+            "GET",
+            PATH + "/history",
+            past,
+            "read",
+            "Notifications, their deliveries and attempts",
+            answers={200: Answer("Newest first", model.Notifications)},
+            query=(_USER, _STATUS, *payload.PAGING),
+            faults=(503,),
+        ),
+        Route(
+            "POST",
+            PATH + "/history/{id}/resend",
+            resend,
+            "push",
+            "Send a message again",
+            answers=queued,
+            faults=(503,),
+        ),
     ]
 
 
@@ -151,7 +185,11 @@ def _for(caller: Caller, user: str | None) -> str:
 
 
 def _reading(caller: Caller, request: web.Request) -> str | None:
-    return caller.user if caller.user is not None else payload.parameter(request, "userId")
+    """Whose rows to show; None: everybody's."""
+    asked = payload.parameter(request, "userId")
+    if caller.user is not None and asked not in (None, caller.user):
+        raise Forbidden(f"this token sees what belongs to {caller.user}")
+    return caller.user or asked
 
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:

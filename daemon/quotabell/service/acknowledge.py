@@ -53,7 +53,7 @@ class Acknowledger:
             self._some.clear()
             while self._waiting:
                 # Sorted, so that two replicas never lock the same rows in opposite orders.
-                batch, self._waiting = sorted(self._waiting), []
+                batch, self._waiting = sorted(self._waiting, key=lambda e: e.told.id), []
                 await self._record(batch)
             self._none.set()
 

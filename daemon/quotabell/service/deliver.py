@@ -17,7 +17,6 @@ from time import monotonic
 from typing import Any, Protocol
 
 from quotabell.channels.contract import Notification
-from quotabell.domain import notice
 from quotabell.domain.backoff import MAX_ATTEMPTS, next_attempt
 from quotabell.domain.outcome import Outcome
 from quotabell.errors import Conflict, QuotabellError, Refused
@@ -25,8 +24,9 @@ from quotabell.log import Logger
 from quotabell.metrics import Metrics
 from quotabell.service import faults
 from quotabell.service.acknowledge import Acknowledger, Ended
+from quotabell.service.message import draft
 from quotabell.service.origins import PER_ORIGIN, Origins
-from quotabell.store.delivery import Claimed, DeliveryStore, Message, Status, Told
+from quotabell.store.delivery import Claimed, DeliveryStore, Status, Told
 
 LEASE = 30.0  # seconds
 NEEDS = 12.0  # seconds of its lease that must be left when a send begins: 10 for itself
@@ -34,7 +34,8 @@ BATCH = 100  # deliveries claimed at once
 NOTIFICATIONS = 50  # turned into deliveries at once
 POLL = 1.0  # seconds
 _SLICE = 8  # sends begun before others get their turn: some 3 ms of encryption
-_TEND_EVERY = 2.0
+_REAP_EVERY = 2.0
+_MEASURE_EVERY = 5.0
 _CLOSE_WITHIN = 10.0  # seconds; no send takes longer
 _DRAIN_WITHIN = 2.0
 
@@ -86,7 +87,7 @@ class Deliverer:
         self._working: set[asyncio.Task[None]] = set()
         self._notifications = NOTIFICATIONS
         self._closing = False
-        self._next_tending = 0.0
+        self._next_reap = self._next_measure = 0.0
 
     def wake(self) -> None:
         """There may be something to deliver."""
@@ -118,7 +119,8 @@ class Deliverer:
                 await self._tend()
                 enqueued = await self._enqueue()
                 return await self._claim() or enqueued
-            except Conflict:
+            except Conflict as error:
+                self._log.info("met another replica", reason=str(error))
                 await asyncio.sleep(0.01)
                 return True
             except QuotabellError as error:
@@ -126,9 +128,12 @@ class Deliverer:
                 return False
 
     async def _tend(self) -> None:
-        if monotonic() >= self._next_tending:
-            self._next_tending = monotonic() + _TEND_EVERY
+        now = monotonic()
+        if now >= self._next_reap:
+            self._next_reap = now + _REAP_EVERY
             await self._reap()
+        if now >= self._next_measure:
+            self._next_measure = now + _MEASURE_EVERY
             await self.measure()
 
     async def _reap(self, dead_worker: str | None = None) -> None:
@@ -266,32 +271,3 @@ class Deliverer:
         for task in self._working:
             task.cancel()
         await self._acknowledger.drain(_DRAIN_WITHIN)
-
-
-def draft(topic_key: bytes, message: Message) -> Notification:
-    """What all deliveries of a message have in common."""
-    state = _text(message.data, "stateId")
-    tag = notice.tag(state or message.notification_id, message.kind)
-    percentage = message.data.get("percentage")
-    return Notification(
-        id="",
-        title=message.title,
-        body=message.body,
-        tag=tag,
-        state=message.transition,  # type: ignore[arg-type]
-        kind=message.kind,
-        ttl=0.0,
-        threshold=message.level,
-        percentage=percentage if isinstance(percentage, int | float) else None,
-        quota=_text(message.data, "quota"),
-        provider=_text(message.data, "provider"),
-        model=_text(message.data, "model"),
-        url=f"/?state={state}" if state else "/",
-        urgency=notice.urgency(message.transition, message.level),
-        topic=notice.topic(topic_key, tag),
-    )
-
-
-def _text(data: Mapping[str, object], key: str) -> str:
-    value = data.get(key)
-    return value if isinstance(value, str) else ""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from quotabell.errors import Conflict, Refused
+from quotabell.store import jsonb
 from quotabell.store.database import Connection, Database
 from quotabell.store.queries import load
 
@@ -70,7 +72,7 @@ class Closed(NamedTuple):
     status: str
 
 
-class Told(NamedTuple):
+class Told(msgspec.Struct, frozen=True):
     """What became of one attempt.
 
     ``delay``: seconds until the next one, if pending again. ``pause``: seconds for which
@@ -146,9 +148,10 @@ class DeliveryStore:
 
     async def acknowledge(self, told: Sequence[Told]) -> set[int]:
         """Record what became of attempts; the ids whose fence still held."""
-        columns = list(zip(*told, strict=True))
+        # One text is encoded ten times as fast as ten arrays.
+        text = msgspec.json.encode(told).decode()
         async with self.database.transaction() as connection:
-            rows = await connection.fetch(_SQL["acknowledge"], *columns)
+            rows = await connection.fetch(_SQL["acknowledge"], text)
             await _settle(
                 connection,
                 [r["notification_id"] for r in rows if r["status"] in ("failed", "expired")],
@@ -190,7 +193,7 @@ def _claimed(rows: Sequence[Any]) -> list[Claimed]:
 def _one(row: Any, messages: dict[str, Message]) -> Claimed:
     message = messages.get(row["notification_id"])
     if message is None:
-        data = json.loads(row["data"])
+        data = jsonb.decoded(row["data"])
         message = messages[row["notification_id"]] = Message(
             notification_id=row["notification_id"],
             kind=row["kind"],

@@ -11,6 +11,11 @@ with candidates as materialized (
     select h.id, h.user_id, h.alert_id, h.seq, h.transition, h.data
     from notification_history h
     where h.status = 'pending' and h.enqueued_at is null
+        -- Who is told of the end depends on the deliveries of what came before it.
+        and (h.transition <> 'resolved' or not exists (
+            select from notification_history e
+            where e.alert_id = h.alert_id and e.seq < h.seq
+                and e.status = 'pending' and e.enqueued_at is null))
     order by h.created_at, h.id
     limit $1
     for no key update skip locked
@@ -156,17 +161,19 @@ select d.id, d.notification_id::text, d.channel, d.target, d.origin, d.fence, d.
     s.subscription #>> '{keys,p256dh}' as p256dh, s.subscription #>> '{keys,auth}' as auth
 from deliveries d
 join notification_history h on h.id = d.notification_id
+-- A browser may have changed hands since: it is told what its present user may know, else nothing.
 left join push_subscriptions s on s.id = case when d.channel = 'webpush' then d.target::uuid end
+    and (s.user_id = h.user_id or (
+        s.user_id = '' and h.transition <> 'test' and not h.data @> '{"ownOnly": true}'))
 left join overtaken o on o.id = d.id
 where d.id = any($1::bigint[]);
 
 -- acknowledge: what became of attempts, each only while its fence still holds. An origin's pause
 -- counts in any case.
 with told as (
-    select * from unnest(
-        $1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[],
-        $7::float8[], $8::boolean[], $9::text[], $10::float8[]
-    ) as t (id, fence, status, outcome, http_status, reason, delay, counts, origin, pause)
+    select * from json_to_recordset($1::json) as t (
+        id bigint, fence bigint, status text, outcome text, http_status integer, reason text,
+        delay float8, counts boolean, origin text, pause float8)
 ), acked as (
     update deliveries d set
         status = t.status,

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from quotabell.store import jsonb
 from quotabell.store.database import Database
 from quotabell.store.queries import load
 
@@ -35,7 +36,10 @@ class HistoryStore:
             rows = await connection.fetch(_SQL["listed"], user, status, at, key, limit)
         return [
             dict(row)
-            | {"data": json.loads(row["data"]), "deliveries": json.loads(row["deliveries"])}
+            | {
+                "data": jsonb.decoded(row["data"]),
+                "deliveries": json.loads(row["deliveries"]),
+            }
             for row in rows
         ]
 
