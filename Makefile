@@ -39,7 +39,7 @@ wheel: setup ## build dist/quotabell-….whl
 bench: setup ## measure the budgets against their peers
 	$(PY) -m bench $(ARGS)
 
-drill: setup ## kill, cut off and fill up a running daemon and see that it keeps its promises
+drill: setup ## kill, stop and cut off a running daemon and see that it keeps its promises
 	$(PY) -m tests.drills $(ARGS)
 
 clean: ## remove all that these targets made

@@ -7,13 +7,17 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 
-from bench import arrays, scrape, update
+from bench import arrays, bell, bell_claim, bell_fanout, scrape, update
+from bench.bell import Figure
 from bench.pairs import Comparison
 
-BENCHES: dict[str, Callable[[int], AsyncIterator[Comparison]]] = {
+BENCHES: dict[str, Callable[[int], AsyncIterator[Comparison | Figure]]] = {
     "update": update.run,
     "arrays": arrays.run,
     "scrape": scrape.run,
+    "bell": bell.run,
+    "push": bell_fanout.run,
+    "claim": bell_claim.run,
 }
 
 

@@ -20,7 +20,7 @@ from tests.http.client import Client, serving, snapshot
 from tests.support.daemon import configure, process, write_config
 from tests.support.network import Canary
 from tests.support.outbox import Outbox, outbox
-from tests.support.push_browser import Browser
+from tests.support.push_browser import Browser, b64u
 from tests.support.pushservice import Answer, PushService
 from tests.support.waiting import eventually
 
@@ -290,24 +290,35 @@ async def test_no_row_makes_the_daemon_connect_where_it_must_not(
     assert len(push.arrivals) == 1
 
 
-async def test_a_stop_under_load_leaves_nothing_unknown(
+async def test_a_stop_under_load_leaves_nothing_unknown_and_no_secret_in_the_log(
     dsn: str, push: PushService, box: Outbox, tmp_path: Path
 ) -> None:
     push.always = Answer(delay=0.05)
-    async with process(write_config(tmp_path, dsn, **sections(push))) as daemon:
-        async with aiohttp.ClientSession() as session:
-            client = Client(session, daemon.url)
-            for _ in range(20):
-                await subscribe(client, push, "alice")
-            models = [report(95, model=f"model-{n}") for n in range(30)]
-            await client.update(json.dumps(models))
-            await push.wait(20)
-            assert await daemon.end() == 0
+    path = write_config(tmp_path, dsn, **sections(push, log={"level": "debug"}))
+    async with process(path) as daemon, aiohttp.ClientSession() as session:
+        client = Client(session, daemon.url)
+        browsers = [await subscribe(client, push, "alice") for _ in range(20)]
+        push.script(Answer(500), Answer(404), Answer(401), Answer(fault="reset"), to=browsers[0])
+        await client.update(json.dumps([report(95, model=f"model-{n}") for n in range(30)]))
+        await push.wait(20)
+        assert await daemon.end() == 0
         assert await box.value("select count(*) from deliveries where status = 'leased'") == 0
-        assert set(await box.outcomes()) == {"sent"}
+        assert "unknown" not in await box.outcomes()
         await daemon.start()
         await eventually(box.closed, timeout=30)
 
-    assert await box.statuses() == {"sent": 600}
-    assert len(push.arrivals) == 600
+    statuses = await box.statuses()
+    assert statuses["sent"] + statuses["failed"] == 600
+    assert len({(a.token, a.message["model"]) for a in push.arrivals}) >= 570
     assert await box.books(enqueued=600) == []
+    assert "unknown" not in await box.outcomes()
+    said = daemon.log_file.read_text()
+    key = VapidKey.load(tmp_path / "data" / KEY_FILE)
+    private = key.private.private_numbers().private_value.to_bytes(32, "big")
+    secrets = [b64u(private), private.hex()]
+    secrets += (tmp_path / "data" / KEY_FILE).read_text().splitlines()[1:-1]
+    for browser in browsers:
+        secrets += [browser.token, *browser.subscription["keys"].values()]
+    secrets += {a.headers["authorization"].split("t=")[1].split(",")[0] for a in push.arrivals}
+    assert "attempt not successful" in said
+    assert [secret for secret in secrets if secret in said] == []
