@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from quotabell import log
-from quotabell.errors import Conflict
+from quotabell.errors import Conflict, Refused
 from quotabell.store.database import Database
 from quotabell.store.delivery import Claimed, DeliveryStore, Told
 from quotabell.store.queries import load
@@ -652,16 +652,27 @@ async def test_attempts_go_with_their_notification(box: Outbox, replica: Replica
     assert await box.value("select count(*) from attempts") == 1
 
 
-async def test_a_message_that_cannot_be_delivered_gives_way(box: Outbox, replica: Replica) -> None:
-    first = await box.announce("alice")
-    await box.announce("alice")
+async def test_a_message_that_cannot_be_delivered_gives_way_alone(
+    box: Outbox, replica: Replica, other: Replica
+) -> None:
+    await box.connection.execute("alter table deliveries add check (seq <> 13)")
+    await box.subscribe("alice", browser("alice"))
+    alert = await box.alert("alice")
+    messages = [await box.announce("alice", alert=alert, seq=seq) for seq in (12, 13, 14, 15)]
 
-    assert await replica.store.refuse("it cannot be delivered") == str(first)
-
-    assert await box.value("select error from notification_history where status = 'failed'") == (
-        "it cannot be delivered"
+    with pytest.raises(Refused):
+        await replica.enqueue()
+    given_up = await asyncio.gather(
+        *(r.store.enqueue_oldest("no") for r in (replica, other, replica, other))
     )
-    assert await replica.enqueue() == 1
+
+    while await replica.enqueue():
+        pass
+    assert [key for key in given_up if key] == [messages[1]]
+    failed = await box.rows("select id, error from notification_history where status = 'failed'")
+    assert failed == [{"id": messages[1], "error": "no"}]
+    assert await replica.store.enqueue_oldest("no") is None
+    assert (await box.statuses()).total() == 3
 
 
 async def test_a_webpush_delivery_names_a_subscription(box: Outbox) -> None:
@@ -700,7 +711,8 @@ async def test_a_long_history_is_never_scanned(box: Outbox) -> None:
     await box.connection.execute(HISTORY)
     three = [1, 2, 3]
     arguments: dict[str, list[Any]] = {
-        "enqueue": [100],
+        "enqueue": [100, None],
+        "oldest": [],
         "claim": [100, 100, LEASE, [], [], "w"],
         "claimed": [three],
         "acknowledge": ["[]"],

@@ -25,7 +25,7 @@ from quotabell.metrics import Metrics
 from quotabell.service import faults
 from quotabell.service.acknowledge import Acknowledger, Ended
 from quotabell.service.message import draft
-from quotabell.service.origins import PER_ORIGIN, Origins
+from quotabell.service.origins import CLAIMED, Origins
 from quotabell.store.delivery import Claimed, DeliveryStore, Status, Told
 
 LEASE = 30.0  # seconds
@@ -36,6 +36,7 @@ POLL = 1.0  # seconds
 _SLICE = 8  # sends begun before others get their turn: some 3 ms of encryption
 _REAP_EVERY = 2.0
 _MEASURE_EVERY = 5.0
+_CONFLICTS = 5  # in a row, before the next poll is waited for
 _CLOSE_WITHIN = 10.0  # seconds; no send takes longer
 _DRAIN_WITHIN = 2.0
 
@@ -86,6 +87,7 @@ class Deliverer:
         self._stepping = asyncio.Lock()
         self._working: set[asyncio.Task[None]] = set()
         self._notifications = NOTIFICATIONS
+        self._conflicts = 0  # one after the other
         self._closing = False
         self._next_reap = self._next_measure = 0.0
 
@@ -118,11 +120,16 @@ class Deliverer:
             try:
                 await self._tend()
                 enqueued = await self._enqueue()
-                return await self._claim() or enqueued
+                more = await self._claim() or enqueued
+                self._conflicts = 0
+                return more
             except Conflict as error:
-                self._log.info("met another replica", reason=str(error))
-                await asyncio.sleep(0.01)
-                return True
+                # Met another replica; what is met every time is something else.
+                self._conflicts += 1
+                if self._conflicts < _CONFLICTS:
+                    return True
+                self._log.warning("delivery is held up", reason=str(error))
+                return False
             except QuotabellError as error:
                 self._log.warning("delivery is held up", reason=str(error))
                 return False
@@ -152,9 +159,9 @@ class Deliverer:
         try:
             done = await self._store.enqueue(limit)
         except Refused:
-            if limit == 1 and (given_up := await self._store.refuse("it cannot be delivered")):
+            # One of them cannot be; one at a time, it costs only itself.
+            if given_up := await self._store.enqueue_oldest("it cannot be delivered"):
                 self._log.error("a notification cannot be delivered", notification=given_up)
-            self._notifications = 1
             return True
         except QuotabellError:
             # It may have been too much for one statement.
@@ -168,9 +175,9 @@ class Deliverer:
         if room <= 0:
             return False
         until = monotonic() + self._lease
-        before = self._origins.sending.copy()
+        before = self._origins.claimed.copy()
         claimed, closed = await self._store.claim(
-            room, PER_ORIGIN, timedelta(seconds=self._lease), before, self._worker
+            room, CLAIMED, timedelta(seconds=self._lease), before, self._worker
         )
         for delivery in closed:
             self._metrics.deliveries.labels(delivery.channel, delivery.status).inc()
@@ -198,11 +205,12 @@ class Deliverer:
 
     async def _deliver(self, claimed: Claimed, until: float) -> None:
         try:
-            if self._closing or until - monotonic() < self._needs:
-                # Nobody has heard of it yet, so it can be given back.
-                await self._store.release([claimed])
-            else:
-                await self._send(claimed)
+            async with self._origins.slot(claimed.origin):
+                if self._closing or until - monotonic() < self._needs:
+                    # Nobody has heard of it yet, so it can be given back.
+                    await self._store.release([claimed])
+                else:
+                    await self._send(claimed)
         finally:
             if self._origins.end(claimed.origin):
                 self._woken.set()

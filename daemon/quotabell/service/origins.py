@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
 from quotabell.domain.outcome import Fault, Outcome
 
 PER_ORIGIN = 100  # sends at once; Apple refuses more unanswered requests
-IN_ALL = 500  # sends at once
+CLAIMED = 2 * PER_ORIGIN  # of an origin at once, so that the next are there when these are sent
+IN_ALL = 1_000  # claimed at once
 _SILENT = 20  # sends in a row without an answer, after which an origin is left alone
 _SILENT_PAUSE = 30.0  # seconds
 _FAULTS = frozenset(fault.value for fault in Fault)
@@ -18,35 +20,40 @@ class Origins:
     """One replica's view of them; their pauses are shared through the database."""
 
     def __init__(self) -> None:
-        self.sending: Counter[str] = Counter()
+        self.claimed: Counter[str] = Counter()
+        self._slots: dict[str, asyncio.Semaphore] = {}
         self._full: set[str] = set()
         self._all_full = False
         self._silent: Counter[str] = Counter()
 
     @property
     def room(self) -> int:
-        """How many more sends may begin."""
-        return IN_ALL - self.sending.total()
+        """How many more may be claimed."""
+        return IN_ALL - self.claimed.total()
 
     def begin(self, origins: Sequence[str], before: Counter[str]) -> None:
-        """So many more sends are under way, one for each mention.
+        """So many more are claimed, one for each mention.
 
-        ``before``: what was under way when they were asked for. Where they filled up an
-        origin, or all, more may be waiting.
+        ``before``: what was claimed when they were asked for. Where they filled up an origin,
+        or all, more may be waiting.
         """
         begun = Counter(origins)
-        self.sending += begun
-        self._full.update(o for o, count in begun.items() if before[o] + count >= PER_ORIGIN)
+        self.claimed += begun
+        self._full.update(o for o, count in begun.items() if before[o] + count >= CLAIMED)
         self._all_full = self._all_full or before.total() + len(origins) >= IN_ALL
 
+    def slot(self, origin: str) -> asyncio.Semaphore:
+        """What a send to the origin holds."""
+        return self._slots.setdefault(origin, asyncio.Semaphore(PER_ORIGIN))
+
     def end(self, origin: str) -> bool:
-        """A send has ended; whether it is time to ask for more: for many at a time."""
-        self.sending[origin] -= 1
-        left = self.sending[origin]
+        """One of the claimed is done with; whether it is time to ask for many more."""
+        self.claimed[origin] -= 1
+        left = self.claimed[origin]
         if not left:
-            del self.sending[origin]
+            del self.claimed[origin], self._slots[origin]
         again = False
-        if origin in self._full and left <= PER_ORIGIN // 2:
+        if origin in self._full and left <= CLAIMED - PER_ORIGIN:
             self._full.discard(origin)
             again = True
         if self._all_full and self.room >= PER_ORIGIN:

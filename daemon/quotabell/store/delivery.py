@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
+from uuid import UUID
 
 import msgspec
 
 from quotabell.errors import Conflict, Refused
 from quotabell.store import jsonb
-from quotabell.store.database import Connection, Database
+from quotabell.store.database import Connection, Database, translated
 from quotabell.store.queries import load
 
 _SQL = load("delivery")
@@ -109,27 +110,40 @@ class DeliveryStore:
 
         Raises Refused if one of them cannot be.
         """
-        return len(await self.database.fetch(_SQL["enqueue"], limit))
+        return len(await self.database.fetch(_SQL["enqueue"], limit, None))
 
-    async def refuse(self, reason: str) -> str | None:
-        """Give up the oldest pending notification; its id."""
-        rows = await self.database.fetch(_SQL["refuse"], reason)
-        return rows[0]["id"] if rows else None
+    async def enqueue_oldest(self, excuse: str) -> UUID | None:
+        """Turn the oldest pending notification into deliveries, or give it up with an excuse.
+
+        Its id if it was given up.
+        """
+        async with self.database.transaction() as connection:
+            oldest: UUID | None = await connection.fetchval(_SQL["oldest"])
+            if oldest is None:
+                return None
+            try:
+                with translated():
+                    async with connection.transaction():
+                        await connection.fetch(_SQL["enqueue"], 1, oldest)
+            except Refused:
+                await connection.execute(_SQL["refuse"], oldest, excuse)
+                return oldest
+        return None
 
     async def claim(
         self,
         limit: int,
         per_origin: int,
         lease: timedelta,
-        sending: Mapping[str, int],
+        claimed: Mapping[str, int],
         worker: str,
     ) -> tuple[list[Claimed], list[Closed]]:
         """Take due deliveries: what is to be sent, and what ended instead.
 
-        At most ``per_origin`` are taken of an origin, less what is being ``sent`` there. The
+        At most ``per_origin`` are taken of an origin, less what is ``claimed`` already. The
         rows of their attempts are committed when this returns.
         """
-        origins, counts = list(sending), list(sending.values())
+        origins, counts = list(claimed), list(claimed.values())
         try:
             async with self.database.transaction() as connection:
                 rows = await connection.fetch(

@@ -10,7 +10,7 @@
 with candidates as materialized (
     select h.id, h.user_id, h.alert_id, h.seq, h.transition, h.data
     from notification_history h
-    where h.status = 'pending' and h.enqueued_at is null
+    where h.status = 'pending' and h.enqueued_at is null and ($2::uuid is null or h.id = $2)
         -- Who is told of the end depends on the deliveries of what came before it.
         and (h.transition <> 'resolved' or not exists (
             select from notification_history e
@@ -55,17 +55,20 @@ left join (select distinct notification_id from made) n on n.notification_id = p
 where h.id = p.id
 returning h.id;
 
--- refuse: give up the oldest pending notification, which cannot be turned into deliveries
-update notification_history h set enqueued_at = now(), status = 'failed', error = $1
-from (
-    select id from notification_history
-    where status = 'pending' and enqueued_at is null
-    order by created_at, id
-    limit 1
-    for no key update skip locked
-) oldest
-where h.id = oldest.id
-returning h.id::text;
+-- oldest: the notification that is the next to be turned into deliveries
+select h.id from notification_history h
+where h.status = 'pending' and h.enqueued_at is null
+    and (h.transition <> 'resolved' or not exists (
+        select from notification_history e
+        where e.alert_id = h.alert_id and e.seq < h.seq
+            and e.status = 'pending' and e.enqueued_at is null))
+order by h.created_at, h.id
+limit 1
+for no key update skip locked;
+
+-- refuse: give up a notification that cannot be turned into deliveries
+update notification_history set enqueued_at = now(), status = 'failed', error = $2
+where id = $1;
 
 -- claim: take what is due, oldest first, of each origin at most $2 less what is being sent there
 -- already ($4, $5). What is taken gets a lease, a new fence and the row of the attempt that is
