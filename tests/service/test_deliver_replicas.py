@@ -186,9 +186,13 @@ async def test_an_origin_that_hangs_holds_up_nobody_else(dsn: str, box: Outbox) 
     recorder = Recorder(answer)
     await box.announce("alice")
     async with station(dsn, {"webpush": recorder}) as at:
+
+        def begun() -> int:
+            return sum(c.origin == "https://sick.example" for _, c in recorder.sent)
+
+        await eventually(lambda: begun() == PER_ORIGIN, timeout=8)
         await eventually(lambda: at.counted().get("sent") == 2 * PER_ORIGIN, timeout=8)
-        begun = [c for _, c in recorder.sent if c.origin == "https://sick.example"]
-        assert len(begun) == PER_ORIGIN
+        assert begun() == PER_ORIGIN
         for task in list(at.deliverer._working):
             task.cancel()
 
