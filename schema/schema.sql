@@ -78,6 +78,7 @@ CREATE TABLE public.alerts (
     started_at timestamp with time zone DEFAULT now() NOT NULL,
     ended_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    episode bigint NOT NULL,
     CONSTRAINT alerts_kind_check CHECK ((kind = ANY (ARRAY['threshold'::text, 'forecast'::text, 'stale'::text]))),
     CONSTRAINT alerts_reason_check CHECK ((reason = ANY (ARRAY['fell'::text, 'limit raised'::text, 'limit unknown'::text, 'threshold removed'::text, 'period over'::text, 'usage removed'::text]))),
     CONSTRAINT alerts_status_check CHECK ((status = ANY (ARRAY['firing'::text, 'resolved'::text])))
@@ -533,6 +534,15 @@ CREATE VIEW public.active_alerts WITH (security_invoker='true') AS
   WHERE (status = 'firing'::text)
   ORDER BY level DESC, started_at;
 
+ALTER TABLE public.alerts ALTER COLUMN episode ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.alerts_episode_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public.attempts (
     delivery_id bigint NOT NULL,
     n integer NOT NULL,
@@ -604,8 +614,11 @@ CREATE TABLE public.deliveries (
     channel text NOT NULL,
     target text NOT NULL,
     origin text NOT NULL,
-    alert_id uuid,
+    state_id uuid,
+    kind text,
+    episode bigint,
     seq integer,
+    place bigint GENERATED ALWAYS AS (((episode << 24) | (LEAST(seq, 16777215))::bigint)) STORED,
     resolves boolean DEFAULT false NOT NULL,
     status text DEFAULT 'pending'::text NOT NULL,
     due timestamp with time zone DEFAULT now() NOT NULL,
@@ -888,9 +901,11 @@ CREATE INDEX alerts_unannounced ON public.alerts USING btree (id) WHERE (announc
 
 CREATE INDEX deliveries_due ON public.deliveries USING btree (origin, due, id) WHERE (status = 'pending'::text);
 
-CREATE INDEX deliveries_of_alert ON public.deliveries USING btree (alert_id, channel, target, seq) WHERE (alert_id IS NOT NULL);
+CREATE INDEX deliveries_open_of_lane ON public.deliveries USING btree (state_id, kind, channel, target, place) WHERE ((state_id IS NOT NULL) AND (status = ANY (ARRAY['pending'::text, 'leased'::text])));
 
-CREATE UNIQUE INDEX deliveries_under_way ON public.deliveries USING btree (alert_id, channel, target) WHERE (status = 'leased'::text);
+CREATE INDEX deliveries_sent_of_lane ON public.deliveries USING btree (state_id, kind, channel, target, place) WHERE ((state_id IS NOT NULL) AND (status = 'sent'::text));
+
+CREATE UNIQUE INDEX deliveries_under_way ON public.deliveries USING btree (state_id, kind, channel, target) WHERE (status = 'leased'::text);
 
 CREATE INDEX notification_history_of_user ON public.notification_history USING btree (user_id, created_at DESC, id);
 

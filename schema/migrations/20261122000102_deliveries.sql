@@ -5,6 +5,10 @@ alter table public.notification_history add column enqueued_at timestamptz;
 create index notification_history_unqueued on public.notification_history (created_at, id)
     where status = 'pending' and enqueued_at is null;
 
+-- Counts the episodes of all states. Those of one state are begun one after the other, each
+-- holding the state's row, so that a later one has a higher number whatever the clock says.
+alter table public.alerts add column episode bigint generated always as identity;
+
 -- A notification for one recipient on one channel. Due times and leases are the database's
 -- clock. Whoever holds the fence may say how it went: it changes with every claim and with
 -- everything that ends one.
@@ -14,8 +18,13 @@ create table public.deliveries (
     channel text not null,
     target text not null,                         -- webpush: the subscription's id
     origin text not null,                         -- what shares one fate: scheme://host
-    alert_id uuid,
-    seq integer,                                  -- of the transition within the alert
+    -- What a message replaces at its target (tag, Topic) is told apart by state and kind, and so
+    -- are the lanes, which hold the messages of all episodes. NULL: a message of its own.
+    state_id uuid,
+    kind text,
+    episode bigint,
+    seq integer,                                  -- of the transition within the episode
+    place bigint generated always as (episode << 24 | least(seq, 16777215)) stored, -- in the lane
     resolves boolean not null default false,      -- goes only to whom the alert was told
     status text not null default 'pending' check (status in (
         'pending',      -- -> leased, expired, suppressed, superseded
@@ -24,7 +33,7 @@ create table public.deliveries (
         'failed',       -- refused for good, the recipient is gone, or out of tries
         'expired',      -- not worth sending any more
         'suppressed',   -- silenced, or the end of an alert that had never been told
-        'superseded'    -- a later message of the same alert has gone to the same target
+        'superseded'    -- a later message of its lane went to the target, or is to
     )),
     due timestamptz not null default now(),
     expires_at timestamptz not null,
@@ -41,12 +50,15 @@ create table public.deliveries (
         channel <> 'webpush' or target ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$')
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 create index deliveries_due on public.deliveries (origin, due, id) where status = 'pending';
--- At most one message of an alert is under way to a target, whoever sends it: an older one can
+-- At most one message of a lane is under way to a target, whoever sends it: an older one can
 -- never arrive after a newer one.
-create unique index deliveries_under_way on public.deliveries (alert_id, channel, target)
+create unique index deliveries_under_way on public.deliveries (state_id, kind, channel, target)
     where status = 'leased';
-create index deliveries_of_alert on public.deliveries (alert_id, channel, target, seq)
-    where alert_id is not null;
+-- A lane's open messages, and the last that went: lanes grow for years, looking into one must not.
+create index deliveries_open_of_lane on public.deliveries (state_id, kind, channel, target, place)
+    where state_id is not null and status in ('pending', 'leased');
+create index deliveries_sent_of_lane on public.deliveries (state_id, kind, channel, target, place)
+    where state_id is not null and status = 'sent';
 
 -- One try of a delivery; written before it is made, so that none is ever unknown of. Without a
 -- foreign key, which would cost every claim a tenth of its time; a trigger does its work.
@@ -109,6 +121,7 @@ drop table public.vapid_keys;
 drop table public.delivery_pauses;
 drop table public.attempts;
 drop table public.deliveries;
+alter table public.alerts drop column episode;
 drop function public.quotabell_delete_attempts();
 drop index public.notification_history_unqueued;
 alter table public.notification_history drop column enqueued_at;

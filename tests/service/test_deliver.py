@@ -83,6 +83,20 @@ async def test_a_message_arrives_as_it_was_announced(
     assert await box.books(enqueued=1) == []
 
 
+async def test_what_is_sent_again_replaces_nothing(
+    dsn: str, box: Outbox, push: PushService, senders: dict[str, Sender]
+) -> None:
+    await subscribed(box, push)
+    await box.announce("alice", data={"stateId": "s-1"})
+    again = await box.announce("alice", data={"stateId": "s-1", "resendOf": "x"})
+    async with station(dsn, senders):
+        await push.wait(2)
+        await eventually(box.closed)
+
+    assert {m["tag"] for m in push.messages} == {"s-1:threshold", f"{again}:threshold"}
+    assert len({arrival.headers["topic"] for arrival in push.arrivals}) == 2
+
+
 async def test_odd_facts_are_left_out_of_a_message(
     dsn: str, box: Outbox, push: PushService, senders: dict[str, Sender]
 ) -> None:

@@ -694,9 +694,9 @@ HISTORY = """
         case when n % 500 = 0 then 'pending' else 'sent' end,
         case when n % 1000 <> 0 then now() end
     from generate_series(1, 40000) n;
-    insert into deliveries (notification_id, channel, target, origin, alert_id, seq,
-        expires_at, status, lease_until, finished_at)
-    select id, 'webpush', gen_random_uuid()::text, 'https://push.example', alert_id, seq,
+    insert into deliveries (notification_id, channel, target, origin, state_id, kind,
+        episode, seq, expires_at, status, lease_until, finished_at)
+    select id, 'webpush', gen_random_uuid()::text, 'https://push.example', alert_id, kind, 1, seq,
         now() + interval '1 day', s, case when s = 'leased' then now() end,
         case when s = 'sent' then now() end
     from (select *, case when status = 'sent' then 'sent'

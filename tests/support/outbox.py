@@ -48,10 +48,10 @@ _BOOKS = {
         where h.enqueued_at is null""",
     "an older message was sent after a newer one": """
         select later.id from deliveries later
-        join deliveries older using (alert_id, channel, target)
+        join deliveries older using (state_id, kind, channel, target)
         join attempts a on a.delivery_id = later.id and a.outcome = 'sent'
         join attempts b on b.delivery_id = older.id
-        where later.seq > older.seq and b.started_at > a.started_at""",
+        where later.place > older.place and b.started_at > a.started_at""",
 }
 
 
@@ -73,12 +73,17 @@ class Outbox:
         assert isinstance(row, UUID)
         return row
 
-    async def alert(self, user: str = "") -> UUID:
-        """An alert that fires, not told to anybody."""
+    async def alert(self, user: str = "", *, after: UUID | None = None) -> UUID:
+        """An alert that fires, not told to anybody; ``after``: its state's last one, now over."""
+        if after:
+            await self.connection.execute(
+                "update alerts set status = 'resolved', ended_at = now() where id = $1", after
+            )
         row = await self.connection.fetchval(
             "insert into alerts (state_id, user_id, quota, provider, model, level, tokens_used) "
-            "values (gen_random_uuid(), $1, 'q', 'openai', 'gpt-5', 90, 90) returning id",
-            user,
+            "values (coalesce((select state_id from alerts where id = $2), gen_random_uuid()), "
+            "$1, 'q', 'openai', 'gpt-5', 90, 90) returning id",
+            *(user, after),
         )
         assert isinstance(row, UUID)
         return row

@@ -15,7 +15,9 @@ def draft(topic_key: bytes, message: Message) -> Notification:
     What the row holds beside words is only taken if it is what it should be.
     """
     state = _text(message.data, "stateId")
-    tag = notice.tag(state or message.notification_id, message.kind)
+    # What is sent again is told in no order with the state's own messages, so it replaces none.
+    again = "resendOf" in message.data
+    tag = notice.tag(message.notification_id if again or not state else state, message.kind)
     percentage = message.data.get("percentage")
     return Notification(
         id="",

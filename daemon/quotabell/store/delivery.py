@@ -155,7 +155,7 @@ class DeliveryStore:
                 ended = [row for row in rows if now[row["id"]] not in ("leased", "pending")]
                 await _settle(connection, [row["notification_id"] for row in ended])
         except Refused as error:
-            # Another replica took a message of the same alert for the same target just now.
+            # Another replica took a message of the same lane just now.
             raise Conflict(str(error)) from error
         closed = [Closed(row["channel"], now[row["id"]]) for row in ended]
         return _claimed([row for row in details if row["status"] == "leased"]), closed

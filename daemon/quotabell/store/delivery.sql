@@ -5,7 +5,7 @@
 
 -- enqueue: turn pending notifications into a delivery for each recipient's subscription: its
 -- user's and the operators' (no user); a test goes to its own user's only. A resolution goes only
--- where a message of its alert went or may still go. A message whose alert has vanished is never
+-- where the last message of its lane told of an alert, or may still do so. A message whose alert has vanished is never
 -- sent. The alerts are not locked: no report ever waits for delivery.
 with candidates as materialized (
     select h.id, h.user_id, h.alert_id, h.seq, h.transition, h.data
@@ -22,6 +22,8 @@ with candidates as materialized (
 ), picked as materialized (
     select c.*, c.alert_id is not null and a.id is null as orphan,
         c.alert_id is not null and c.transition = 'resolved' as resolves,
+        a.state_id, a.kind, a.episode,
+        a.episode << 24 | least(c.seq, 16777215) as place,
         c.transition = 'test' or c.data @> '{"ownOnly": true}' as own_only,
         least(now() + interval '24 hours',
             greatest(now() + interval '60 seconds', coalesce(u.period_end, 'infinity'))
@@ -31,17 +33,27 @@ with candidates as materialized (
     left join token_usage u on u.id = a.state_id
 ), made as (
     insert into deliveries (
-        notification_id, channel, target, origin, alert_id, seq, resolves, expires_at)
+        notification_id, channel, target, origin, state_id, kind, episode, seq, resolves,
+        expires_at)
     select p.id, 'webpush', s.id::text,
         coalesce(left(substring(s.subscription ->> 'endpoint' from '^https?://[^/?#]+'), 200), ''),
-        p.alert_id, p.seq, p.resolves, p.expires_at
+        p.state_id, p.kind, p.episode, p.seq, p.resolves, p.expires_at
     from picked p
     join push_subscriptions s on s.is_active and s.user_id = any (
         array[p.user_id, case when p.own_only then p.user_id else '' end])
-    where not p.orphan and (not p.resolves or exists (
-        select from deliveries d
-        where d.alert_id = p.alert_id and d.channel = 'webpush' and d.target = s.id::text
-            and d.seq < p.seq and d.status in ('sent', 'pending', 'leased')))
+    where not p.orphan and (
+        not p.resolves
+        or exists (
+            select from deliveries d
+            where d.state_id = p.state_id and d.kind = p.kind
+                and d.channel = 'webpush' and d.target = s.id::text
+                and d.status in ('pending', 'leased') and d.place < p.place and not d.resolves)
+        or (
+            select not d.resolves from deliveries d
+            where d.state_id = p.state_id and d.kind = p.kind
+                and d.channel = 'webpush' and d.target = s.id::text
+                and d.status = 'sent' and d.place < p.place
+            order by d.place desc limit 1))
     on conflict (notification_id, channel, target) do nothing
     returning notification_id
 )
@@ -72,9 +84,11 @@ where id = $1;
 
 -- claim: take what is due, oldest first, of each origin at most $2 less what is being sent there
 -- already ($4, $5). What is taken gets a lease, a new fence and the row of the attempt that is
--- about to be made. The messages of an alert to a target are a lane. They go one at a time, in
--- order as far as they are due; once a later one has been tried, an earlier one waits until that
--- has arrived, and is superseded, or has failed. The end of an alert goes only to whom it was told.
+-- about to be made. The messages of a state and kind to a target are a lane: each replaces the one
+-- before it there. They go one at a time, in order as far as they are due; once a later one has
+-- been tried, an earlier one waits until that has arrived, and is superseded, or has failed. What
+-- is left of an episode when the next one begins is superseded at once. The end of an alert goes
+-- only where the last message told of one.
 with recursive waiting as (
     (select origin from deliveries where status = 'pending' order by origin limit 1)
     union all
@@ -87,30 +101,40 @@ with recursive waiting as (
     from waiting w
     cross join lateral (
         select d.id, case
-            when lane.arrived > d.seq then 'superseded'
+            when last.place > d.place or lane.firing > d.episode then 'superseded'
             when d.expires_at <= now() then 'expired'
-            when d.resolves and lane.told is not true then 'suppressed'
+            when d.resolves and last.resolves is not false then 'suppressed'
             else 'leased' end as verdict
         from deliveries d
         cross join lateral (
             select bool_or(e.status = 'leased') as busy,
-                max(e.seq) filter (where e.status = 'sent') as arrived,
-                bool_or(e.status = 'sent' and e.seq < d.seq) as told,
-                bool_or(e.status = 'pending' and e.seq < d.seq) as earlier,
-                max(e.seq) filter (where e.tries > 0 and e.status in ('pending', 'sent')) as tried
+                bool_or(e.status = 'pending' and not e.resolves and e.place < d.place) as earlier,
+                max(e.place) filter (where e.status = 'pending' and e.tries > 0) as tried,
+                max(e.episode) filter (where not e.resolves) as firing
             from deliveries e
-            where e.alert_id = d.alert_id and e.channel = d.channel and e.target = d.target
+            where e.state_id = d.state_id and e.kind = d.kind
+                and e.channel = d.channel and e.target = d.target
+                and e.status in ('pending', 'leased')
         ) lane
+        left join lateral (
+            select e.place, e.resolves from deliveries e
+            where e.state_id = d.state_id and e.kind = d.kind
+                and e.channel = d.channel and e.target = d.target and e.status = 'sent'
+            order by e.place desc limit 1
+        ) last on true
         where d.status = 'pending' and d.origin = w.origin and d.due <= now()
             and lane.busy is not true
-            and (lane.arrived > d.seq or d.expires_at <= now() or (
-                coalesce(lane.tried <= d.seq, true)
-                and (not d.resolves or lane.told or lane.earlier is not true)
+            and (last.place > d.place or lane.firing > d.episode or d.expires_at <= now() or (
+                coalesce(lane.tried <= d.place, true)
+                and (not d.resolves or last.resolves is false or lane.earlier is not true)
                 and not exists (
                     select from deliveries e
-                    where e.alert_id = d.alert_id and e.channel = d.channel
-                        and e.target = d.target and e.seq < d.seq
-                        and e.seq >= coalesce(lane.tried, e.seq)
+                    where e.state_id = d.state_id and e.kind = d.kind
+                        and e.channel = d.channel and e.target = d.target
+                        and e.status in ('pending', 'leased')
+                        and e.place < d.place
+                        and e.place >= greatest(lane.tried, last.place, 0)
+                        and e.episode >= coalesce(lane.firing, e.episode)
                         and e.status = 'pending' and e.due <= now())))
         order by d.due, d.id
         limit greatest(0, $2 - coalesce((
@@ -147,9 +171,18 @@ with overtaken as (
         finished_at = case when l.arrived then now() end
     from deliveries c
     cross join lateral (
-        select bool_or(e.status = 'sent') as arrived from deliveries e
-        where e.alert_id = c.alert_id and e.channel = c.channel and e.target = c.target
-            and e.seq > c.seq and e.tries > 0 and e.status in ('pending', 'sent')
+        select case
+            when exists (
+                select from deliveries e
+                where e.state_id = c.state_id and e.kind = c.kind and e.channel = c.channel
+                    and e.target = c.target and e.status = 'sent' and e.place > c.place)
+            then true
+            when exists (
+                select from deliveries e
+                where e.state_id = c.state_id and e.kind = c.kind and e.channel = c.channel
+                    and e.target = c.target and e.status in ('pending', 'leased')
+                    and e.status = 'pending' and e.tries > 0 and e.place > c.place)
+            then false end as arrived
     ) l
     where c.id = any($1::bigint[]) and l.arrived is not null and d.id = c.id
     returning d.id, d.tries, d.status
