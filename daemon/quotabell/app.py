@@ -30,6 +30,7 @@ from quotabell.service.mirror import Mirror
 from quotabell.service.push import WebPushSender, keyring, topic_key
 from quotabell.service.retention import Retention
 from quotabell.service.ring import Ringer
+from quotabell.service.settle import Settler
 from quotabell.service.subscribe import Subscriptions
 from quotabell.store.aging import AgingStore
 from quotabell.store.alerts import AlertStore
@@ -44,6 +45,7 @@ from quotabell.store.listener import HintListener
 from quotabell.store.migrate import migrate
 from quotabell.store.push import PushStore
 from quotabell.store.settings import SettingsStore
+from quotabell.store.settling import SettlingStore
 from quotabell.store.thresholds import ThresholdStore
 from quotabell.store.usage import UsageStore
 
@@ -169,6 +171,7 @@ async def serve(
         stack.push_async_callback(deliverer.close)
 
         ringer = Ringer(AlertStore(database), metrics, log)
+        settler = Settler(SettlingStore(database))
         evaluator = Evaluator(
             LeaseStore(database),
             metrics,
@@ -179,6 +182,7 @@ async def serve(
                 ringer.rearm,
                 ringer.ring_due,
                 ringer.make_good,
+                settler.forgotten,
                 retention.keep_days,
                 retention.age_out,
             ],

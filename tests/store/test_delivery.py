@@ -17,11 +17,12 @@ from quotabell.errors import Conflict, Refused
 from quotabell.store.database import Database
 from quotabell.store.delivery import Claimed, DeliveryStore, Told
 from quotabell.store.queries import load
+from quotabell.store.settling import START
 from tests.support.outbox import Outbox, outbox
 from tests.support.postgres import connected
 
 LEASE = timedelta(seconds=30)
-SQL = load("delivery")
+SQL = load("delivery") | load("settling")
 
 
 @dataclass(slots=True)
@@ -716,7 +717,10 @@ async def test_a_long_history_is_never_scanned(box: Outbox) -> None:
         "claim": [100, 100, LEASE, [], [], "w"],
         "claimed": [three],
         "acknowledge": ["[]"],
+        "follow": ["[]"],
+        "hold": [[UUID(int=1)]],
         "settle": [[UUID(int=1)]],
+        "forgotten": [*START, 200],
         "reap": [None],
         "release": [three, three],
         "backlog": [],

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import NamedTuple
 
-from quotabell.errors import Conflict, Refused, Unavailable
+from quotabell.errors import Conflict, QuotabellError, Refused, Unavailable
 from quotabell.log import Logger
 from quotabell.metrics import Metrics
 from quotabell.store.delivery import DeliveryStore, Told
+from quotabell.store.settling import Recorded
 
-_PAUSE = 0.25  # seconds between tries while the database is away
+_PAUSE = 0.25  # seconds between tries while the database is away, or somebody holds a row
+_OWED = 20_000  # follow-ups remembered; the evaluator does what is forgotten
 
 
 class Ended(NamedTuple):
@@ -25,7 +27,11 @@ class Ended(NamedTuple):
 
 
 class Acknowledger:
-    """Records outcomes, all that wait at once, and counts those whose fence still held."""
+    """Records outcomes, all that wait at once, and counts those whose fence still held.
+
+    What follows from them for notifications and subscriptions is written apart, and again while
+    somebody holds such a row: it must not cost a lease whose message has been sent.
+    """
 
     def __init__(
         self, store: DeliveryStore, metrics: Metrics, log: Logger, *, patience: float
@@ -37,6 +43,8 @@ class Acknowledger:
         self._patience = patience
         self._waiting: list[Ended] = []
         self._some = asyncio.Event()
+        self._owed: list[Recorded] = []
+        self._owing = asyncio.Event()
         self._none = asyncio.Event()
         self._none.set()
 
@@ -48,6 +56,11 @@ class Acknowledger:
 
     async def run(self) -> None:
         """Record for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._record_all())
+            group.create_task(self._follow_all())
+
+    async def _record_all(self) -> None:
         while True:
             await self._some.wait()
             self._some.clear()
@@ -55,7 +68,31 @@ class Acknowledger:
                 # Sorted, so that two replicas never lock the same rows in opposite orders.
                 batch, self._waiting = sorted(self._waiting, key=lambda e: e.told.id), []
                 await self._record(batch)
-            self._none.set()
+            if not self._owing.is_set():
+                self._none.set()
+
+    async def _follow_all(self) -> None:
+        while True:
+            await self._owing.wait()
+            batch, self._owed = self._owed, []
+            if left := await self._follow(batch):
+                self._owed = (left + self._owed)[-_OWED:]
+                await asyncio.sleep(_PAUSE)
+            elif not self._owed:
+                self._owing.clear()
+                if not self._waiting and not self._some.is_set():
+                    self._none.set()
+
+    async def _follow(self, batch: list[Recorded]) -> list[Recorded]:
+        """What is to be tried again."""
+        try:
+            return await self._store.settling.follow_up(batch)
+        except Refused as error:
+            self._log.error("follow-ups are refused", deliveries=len(batch), reason=str(error))
+            return []
+        except QuotabellError as error:
+            self._log.warning("follow-ups are held up", reason=str(error))
+            return batch
 
     async def drain(self, within: float) -> None:
         """Wait until nothing is left to record, at most ``within`` seconds."""
@@ -68,7 +105,7 @@ class Acknowledger:
         deadline = monotonic() + self._patience
         while monotonic() < deadline:
             try:
-                held = await self._store.acknowledge([ended.told for ended in batch])
+                recorded = await self._store.record([ended.told for ended in batch])
             except Conflict:
                 continue
             except Unavailable as error:
@@ -78,7 +115,10 @@ class Acknowledger:
             except Refused as error:
                 await self._one_by_one(batch, error)
                 return
-            self._count(batch, held)
+            self._owed = (self._owed + recorded)[-_OWED:]
+            if recorded:
+                self._owing.set()
+            self._count(batch, {one.id for one in recorded})
             return
         self._log.error("outcomes given up; they show as unknown", deliveries=len(batch))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,12 +12,15 @@ from uuid import UUID
 
 import msgspec
 
-from quotabell.errors import Conflict, Refused
+from quotabell.errors import Conflict, QuotabellError, Refused
 from quotabell.store import jsonb
-from quotabell.store.database import Connection, Database, translated
+from quotabell.store.database import Database, translated
 from quotabell.store.queries import load
+from quotabell.store.settling import Recorded, SettlingStore
 
 _SQL = load("delivery")
+_FOLLOW_UPS = 5
+_FOLLOW_UP_AFTER = 0.02  # seconds
 
 Status = Literal["pending", "sent", "failed", "expired"]
 
@@ -105,6 +110,10 @@ class DeliveryStore:
 
     database: Database
 
+    @property
+    def settling(self) -> SettlingStore:
+        return SettlingStore(self.database)
+
     async def enqueue(self, limit: int) -> int:
         """Turn up to ``limit`` pending notifications into deliveries; how many it were.
 
@@ -151,26 +160,38 @@ class DeliveryStore:
                 )
                 leased = [row["id"] for row in rows if row["status"] == "leased"]
                 details = await connection.fetch(_SQL["claimed"], leased) if leased else []
-                now = {row["id"]: row["status"] for row in (*rows, *details)}
-                ended = [row for row in rows if now[row["id"]] not in ("leased", "pending")]
-                await _settle(connection, [row["notification_id"] for row in ended])
         except Refused as error:
             # Another replica took a message of the same lane just now.
             raise Conflict(str(error)) from error
+        now = {row["id"]: row["status"] for row in (*rows, *details)}
+        ended = [row for row in rows if now[row["id"]] not in ("leased", "pending")]
+        # What cannot be settled at once is not forgotten: the evaluator looks for it.
+        with contextlib.suppress(QuotabellError):
+            await self.settling.settle({str(row["notification_id"]) for row in ended})
         closed = [Closed(row["channel"], now[row["id"]]) for row in ended]
         return _claimed([row for row in details if row["status"] == "leased"]), closed
 
     async def acknowledge(self, told: Sequence[Told]) -> set[int]:
-        """Record what became of attempts; the ids whose fence still held."""
+        """Record what became of attempts and all that follows; the ids whose fence held."""
+        recorded = await self.record(told)
+        left: Sequence[Recorded] = recorded
+        for _ in range(_FOLLOW_UPS):
+            left = await self.settling.follow_up(left)
+            if not left:
+                break
+            await asyncio.sleep(_FOLLOW_UP_AFTER)
+        return {one.id for one in recorded}
+
+    async def record(self, told: Sequence[Told]) -> list[Recorded]:
+        """Commit what became of attempts; those whose fence still held.
+
+        Nobody who holds a notification or a subscription holds this up: what follows for them
+        is left to ``settling``.
+        """
         # One text is encoded ten times as fast as ten arrays.
         text = msgspec.json.encode(told).decode()
-        async with self.database.transaction() as connection:
-            rows = await connection.fetch(_SQL["acknowledge"], text)
-            await _settle(
-                connection,
-                [r["notification_id"] for r in rows if r["status"] in ("failed", "expired")],
-            )
-        return {row["id"] for row in rows}
+        rows = await self.database.fetch(_SQL["acknowledge"], text)
+        return [Recorded(*row.values()) for row in rows]
 
     async def reap(self, dead_worker: str | None = None) -> int:
         """Free deliveries whose lease ran out, and all of a worker that is known to be dead.
@@ -188,15 +209,6 @@ class DeliveryStore:
 
     async def backlog(self) -> Backlog:
         return Backlog(*(await self.database.fetch(_SQL["backlog"]))[0])
-
-
-async def _settle(connection: Connection, notifications: Sequence[object]) -> None:
-    """Close the history of notifications whose last deliveries ended without being sent."""
-    if notifications:
-        # Two replicas that end the last two deliveries of a notification must not each see
-        # the other's as open; the second waits here and then sees the first's.
-        await connection.execute(_SQL["settle_lock"], notifications)
-        await connection.execute(_SQL["settle"], notifications)
 
 
 def _claimed(rows: Sequence[Any]) -> list[Claimed]:

@@ -1,7 +1,8 @@
 -- Statements about deliveries and their attempts.
 --
--- Rows are locked in one order everywhere: deliveries, notification_history, push_subscriptions;
--- each sorted, or skipped where somebody else works on them.
+-- Rows are locked in one order everywhere: deliveries, notification_history; each sorted, or
+-- skipped where somebody else works on them. What follows from how deliveries went is written
+-- afterwards (settling.sql): whoever holds such a row must not hold up what is known of a send.
 
 -- enqueue: turn pending notifications into a delivery for each recipient's subscription: its
 -- user's and the operators' (no user); a test goes to its own user's only. A resolution goes only
@@ -229,36 +230,6 @@ with told as (
     update attempts a set ended_at = now(), outcome = k.outcome, http_status = k.http_status,
         reason = k.reason
     from acked k where a.delivery_id = k.id and a.n = k.tries
-), history as (
-    update notification_history h set status = 'sent', sent_at = now(), error = null
-    from (
-        select id from notification_history
-        where status <> 'sent'
-            and id in (select notification_id from acked where status = 'sent')
-        order by id
-        for no key update
-    ) arrived
-    where h.id = arrived.id
-), subscribed as (
-    update push_subscriptions s set
-        last_success_at = case when k.outcome = 'sent' then now() else s.last_success_at end,
-        is_active = s.is_active and k.outcome <> 'gone',
-        reason = case when k.outcome = 'gone' then k.reason else s.reason end
-    from (
-        select p.id, k.outcome, k.reason
-        from (
-            select distinct on (target) target::uuid as id, outcome, reason from acked
-            where channel = 'webpush' and outcome in ('sent', 'gone')
-            order by target, outcome
-        ) k
-        join push_subscriptions p on p.id = k.id
-        where case when k.outcome = 'gone' then p.is_active
-            -- To the minute is enough: a busy browser's row is not written for every message.
-            else coalesce(p.last_success_at < now() - interval '1 minute', true) end
-        order by p.id
-        for no key update of p
-    ) k
-    where s.id = k.id
 ), paused as (
     insert into delivery_pauses as p (origin, until, reason)
     select origin, now() + make_interval(secs => max(pause)), max(reason)
@@ -266,23 +237,9 @@ with told as (
     on conflict (origin) do update
         set until = greatest(p.until, excluded.until), reason = excluded.reason
 )
-select id, notification_id::text, status from acked;
-
--- settle_lock: hold notifications while it is counted how their deliveries went
-select from notification_history where id = any($1::uuid[]) order by id for no key update;
-
--- settle: a notification none of whose deliveries is open is sent, failed or suppressed
-update notification_history h set
-    status = case when d.sent then 'sent' when d.failed then 'failed' else 'suppressed' end,
-    error = case when d.sent then null else d.reason end
-from (
-    select notification_id, bool_or(status = 'sent') as sent,
-        bool_or(status in ('failed', 'expired')) as failed,
-        bool_or(status in ('pending', 'leased')) as open,
-        max(coalesce(reason, status)) as reason
-    from deliveries where notification_id = any($1::uuid[]) group by notification_id
-) d
-where h.id = d.notification_id and not d.open and h.status = 'pending';
+select id, notification_id::text as notification,
+    case when channel = 'webpush' then target end as subscription, status, outcome, reason
+from acked;
 
 -- reap: deliveries whose lease ran out are due again; what became of their attempt is unknown.
 -- Also at once what worker $1 was sending when it died.
