@@ -319,6 +319,21 @@ begin
     return coalesce(done, 0);
 end $$;
 
+CREATE FUNCTION public.quotabell_rearm_queued() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform from public.rearm_scopes r
+    where r.provider is not distinct from new.provider
+        and r.user_id is not distinct from new.user_id and r.writers is null
+    limit 1 for no key update skip locked;
+    if found then
+        return null;
+    end if;
+    return new;
+end $$;
+
 CREATE FUNCTION public.quotabell_ring(state uuid) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -452,6 +467,22 @@ begin
             order by provider <> '*' desc, user_id <> '' desc
             limit 1),
         (select default_thresholds from public.settings));
+end $$;
+
+CREATE FUNCTION public.quotabell_thresholds_bounded() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform pg_advisory_xact_lock(hashtextextended(
+        'quotabell thresholds ' || length(new.provider) || new.provider || new.user_id, 0));
+    if (select count(*) from public.token_thresholds
+        where provider = new.provider and user_id = new.user_id and id <> new.id) >= 20
+    then
+        raise exception 'a scope has at most 20 thresholds'
+            using errcode = 'check_violation', constraint = 'token_thresholds_of_scope';
+    end if;
+    return new;
 end $$;
 
 CREATE FUNCTION public.quotabell_thresholds_changed() RETURNS trigger
@@ -620,6 +651,7 @@ CREATE TABLE public.deliveries (
     seq integer,
     place bigint GENERATED ALWAYS AS (((episode << 24) | (LEAST(seq, 16777215))::bigint)) STORED,
     resolves boolean DEFAULT false NOT NULL,
+    asked boolean DEFAULT false NOT NULL,
     status text DEFAULT 'pending'::text NOT NULL,
     due timestamp with time zone DEFAULT now() NOT NULL,
     expires_at timestamp with time zone NOT NULL,
@@ -899,7 +931,7 @@ CREATE UNIQUE INDEX alerts_firing_of_state ON public.alerts USING btree (state_i
 
 CREATE INDEX alerts_unannounced ON public.alerts USING btree (id) WHERE (announced_seq < seq);
 
-CREATE INDEX deliveries_due ON public.deliveries USING btree (origin, due, id) WHERE (status = 'pending'::text);
+CREATE INDEX deliveries_due ON public.deliveries USING btree (asked, origin, due, id) WHERE (status = 'pending'::text);
 
 CREATE INDEX deliveries_open_of_lane ON public.deliveries USING btree (state_id, kind, channel, target, place) WHERE ((state_id IS NOT NULL) AND (status = ANY (ARRAY['pending'::text, 'leased'::text])));
 
@@ -913,9 +945,11 @@ CREATE INDEX notification_history_pending ON public.notification_history USING b
 
 CREATE INDEX notification_history_recent ON public.notification_history USING btree (created_at DESC, id);
 
-CREATE INDEX notification_history_unqueued ON public.notification_history USING btree (created_at, id) WHERE ((status = 'pending'::text) AND (enqueued_at IS NULL));
+CREATE INDEX notification_history_unqueued ON public.notification_history USING btree (((alert_id IS NULL)), created_at, id) WHERE ((status = 'pending'::text) AND (enqueued_at IS NULL));
 
 CREATE INDEX push_subscriptions_active ON public.push_subscriptions USING btree (user_id) WHERE is_active;
+
+CREATE INDEX rearm_scopes_waiting ON public.rearm_scopes USING btree (provider, user_id) WHERE (writers IS NULL);
 
 CREATE INDEX token_thresholds_lowest ON public.token_thresholds USING btree (threshold_percentage) WHERE is_active;
 
@@ -925,11 +959,15 @@ CREATE TRIGGER quotabell_delete_attempts AFTER DELETE ON public.deliveries REFER
 
 CREATE TRIGGER quotabell_endpoint BEFORE INSERT OR UPDATE OF subscription, endpoint_hash ON public.push_subscriptions FOR EACH ROW EXECUTE FUNCTION public.quotabell_endpoint();
 
+CREATE TRIGGER quotabell_rearm_queued BEFORE INSERT ON public.rearm_scopes FOR EACH ROW WHEN ((new.writers IS NULL)) EXECUTE FUNCTION public.quotabell_rearm_queued();
+
 CREATE TRIGGER quotabell_reopen AFTER UPDATE OF period_end ON public.token_usage FOR EACH ROW WHEN ((old.period_end IS DISTINCT FROM new.period_end)) EXECUTE FUNCTION public.quotabell_ring_trigger();
 
 CREATE TRIGGER quotabell_ring AFTER INSERT OR UPDATE ON public.token_usage FOR EACH ROW WHEN (((new.percentage >= new.alert_at) OR (new.percentage < new.resolve_at) OR ((new.percentage IS NULL) AND (new.resolve_at > '-Infinity'::double precision)))) EXECUTE FUNCTION public.quotabell_ring_trigger();
 
 CREATE TRIGGER quotabell_settings_changed AFTER UPDATE OF default_thresholds, hysteresis ON public.settings FOR EACH ROW WHEN (((old.default_thresholds <> new.default_thresholds) OR (old.hysteresis <> new.hysteresis))) EXECUTE FUNCTION public.quotabell_settings_changed();
+
+CREATE TRIGGER quotabell_thresholds_bounded BEFORE INSERT OR UPDATE OF provider, user_id ON public.token_thresholds FOR EACH ROW EXECUTE FUNCTION public.quotabell_thresholds_bounded();
 
 CREATE TRIGGER quotabell_thresholds_deleted AFTER DELETE ON public.token_thresholds REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.quotabell_thresholds_changed();
 
@@ -1020,6 +1058,8 @@ REVOKE ALL ON FUNCTION public.quotabell_protect(VARIADIC names text[]) FROM PUBL
 
 REVOKE ALL ON FUNCTION public.quotabell_rearm(batch integer) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.quotabell_rearm_queued() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.quotabell_ring(state uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_ring_safely(state uuid) FROM PUBLIC;
@@ -1032,6 +1072,8 @@ REVOKE ALL ON FUNCTION public.quotabell_subject() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.quotabell_subject() TO quotabell_reader;
 
 REVOKE ALL ON FUNCTION public.quotabell_thresholds(of_provider text, of_user text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_thresholds_bounded() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_thresholds_changed() FROM PUBLIC;
 
@@ -1082,6 +1124,7 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000004'),
     ('20261122000101'),
     ('20261122000102'),
+    ('20261122000103'),
     ('20261122000201');
 
 SELECT public.quotabell_protect(
@@ -1112,12 +1155,14 @@ SELECT public.quotabell_protect(
     'quotabell_lowest_threshold()',
     'quotabell_protect(text[])',
     'quotabell_rearm(integer)',
+    'quotabell_rearm_queued()',
     'quotabell_ring(uuid)',
     'quotabell_ring_safely(uuid)',
     'quotabell_ring_trigger()',
     'quotabell_settings_changed()',
     'quotabell_subject()',
     'quotabell_thresholds(text,text)',
+    'quotabell_thresholds_bounded()',
     'quotabell_thresholds_changed()',
     'quotabell_tokens(bigint)',
     'quotabell_touch()',

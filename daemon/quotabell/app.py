@@ -16,6 +16,7 @@ from quotabell.config import Config, fingerprint, redacted
 from quotabell.domain.endpoints import EndpointRules
 from quotabell.errors import ConfigError, Unavailable
 from quotabell.http import events, operation, push, thresholds, usage
+from quotabell.http.allowance import Allowance
 from quotabell.http.auth import Gate
 from quotabell.http.listener import Listener, bind
 from quotabell.http.routing import Draining, mount
@@ -226,6 +227,7 @@ async def serve(
                     push_store,
                     HistoryStore(database),
                     keys.newest.key.public,
+                    Allowance(config.push.tests_per_minute),
                 ),
                 *operation.routes(
                     database,

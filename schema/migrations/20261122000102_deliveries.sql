@@ -2,7 +2,8 @@
 
 -- When the notification was turned into deliveries; NULL: not yet.
 alter table public.notification_history add column enqueued_at timestamptz;
-create index notification_history_unqueued on public.notification_history (created_at, id)
+create index notification_history_unqueued
+    on public.notification_history ((alert_id is null), created_at, id)
     where status = 'pending' and enqueued_at is null;
 
 -- Counts the episodes of all states. Those of one state are begun one after the other, each
@@ -26,6 +27,7 @@ create table public.deliveries (
     seq integer,                                  -- of the transition within the episode
     place bigint generated always as (episode << 24 | least(seq, 16777215)) stored, -- in the lane
     resolves boolean not null default false,      -- goes only to whom the alert was told
+    asked boolean not null default false,         -- a test or resend: after all alerts
     status text not null default 'pending' check (status in (
         'pending',      -- -> leased, expired, suppressed, superseded
         'leased',       -- -> sent, failed, expired, pending (to be tried again, or lease run out)
@@ -49,7 +51,7 @@ create table public.deliveries (
     constraint deliveries_target_is_id check (
         channel <> 'webpush' or target ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$')
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
-create index deliveries_due on public.deliveries (origin, due, id) where status = 'pending';
+create index deliveries_due on public.deliveries (asked, origin, due, id) where status = 'pending';
 -- At most one message of a lane is under way to a target, whoever sends it: an older one can
 -- never arrive after a newer one.
 create unique index deliveries_under_way on public.deliveries (state_id, kind, channel, target)

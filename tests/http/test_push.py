@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ async def daemon(
         tmp_path_factory.mktemp("push"),
         shared_database.dsn,
         auth={"tokens": TOKENS},
-        push={"trusted_origins": [push.origin]},
+        push={"trusted_origins": [push.origin], "tests_per_minute": 10_000},
         # These alerts have no usage behind them, and a round would end them and say so.
         alerts={"evaluate_every": "5m"},
     )
@@ -512,3 +513,50 @@ async def test_a_secret_that_is_not_ascii_is_compared_as_it_is(people: People, b
     (await people.bob.post("/api/push/unsubscribe", json=body)).problem(404)
     body["subscription"]["keys"] = {"auth": "é"}
     assert (await people.bob.post("/api/push/unsubscribe", json=body)).status == 200
+
+
+# --- limits --------------------------------------------------------------------------------
+
+
+async def test_a_flood_of_test_messages_is_refused_and_says_until_when(
+    shared_database: Database, box: Outbox, tmp_path: Path
+):
+    config = configure(tmp_path, shared_database.dsn, auth={"tokens": TOKENS})
+    message = await box.announce("bob")
+    async with serving(config) as daemon:
+        people = People(daemon)
+        flood = [await people.bob.post("/api/push/test", json={}) for _ in range(9)]
+        again = f"/api/push/history/{message}/resend"
+        flood += [await people.bob.post(again) for _ in range(3)]
+        others = await people.alice.post("/api/push/test", json={})
+
+    assert [reply.status for reply in flood] == [202] * 10 + [429] * 2
+    assert flood[-1].problem(429)["detail"] == "at most 10 of these requests a minute"
+    assert 1 <= int(flood[-1].headers["Retry-After"]) <= 6
+    assert others.status == 202
+
+
+async def test_the_browser_of_least_use_gives_way_to_the_fifty_first(
+    people: People, push: PushService, box: Outbox
+):
+    await box.connection.execute(
+        """insert into push_subscriptions (user_id, subscription, created_at, last_success_at)
+        select 'alice', jsonb_build_object('endpoint', 'https://push.example/' || n),
+            now() - interval '1 day' - n * interval '1 hour',
+            case when n = 50 then now() - interval '2 hours' end
+        from generate_series(1, 50) n"""
+    )
+
+    await subscribed(people.alice, push)
+
+    ended = await box.rows(
+        "select subscription ->> 'endpoint' as endpoint, reason from push_subscriptions "
+        "where user_id = 'alice' and not is_active"
+    )
+    # The fiftieth is the oldest, but was reached two hours ago.
+    assert ended == [
+        {
+            "endpoint": "https://push.example/49",
+            "reason": "more than 50 browsers of this user are subscribed",
+        }
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -311,3 +312,19 @@ async def test_the_description_tells_what_is_answered(client: Client) -> None:
     described = document["components"]["schemas"]["Threshold"]["properties"]
 
     assert set(await add(client, 77, userId=str(uuid4()))) == set(described)
+
+
+async def test_a_scope_has_at_most_twenty_thresholds(guarded: Client):
+    """One per cent apart, and also when two come at once."""
+    ada = acting(guarded, "ada")
+    replies = await asyncio.gather(
+        *(
+            ada.post(PATH, json={"provider": "crowded", "thresholdPercentage": n})
+            for n in range(1, 26)
+        )
+    )
+
+    assert sorted(r.status for r in replies) == [201] * 20 + [409] * 5
+    assert "20 thresholds" in next(r for r in replies if r.status == 409).json["detail"]
+    another = {"provider": "roomy", "thresholdPercentage": 50}
+    assert (await ada.post(PATH, json=another)).status == 201

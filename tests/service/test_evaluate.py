@@ -509,9 +509,10 @@ async def test_only_a_different_configuration_has_states_compared_anew(
 ) -> None:
     mirror = Mirror(SettingsStore(pool), Metrics(), LOG)
     async with bell(dsn) as it:
-        for thresholds, scopes in (([75, 90, 100], 0), ([50], 1), ([50], 1), ([50, 60], 2)):
+        for thresholds, scopes in (([75, 90, 100], 0), ([50], 1), ([50], 0), ([50, 60], 1)):
             await mirror.put(configure(tmp_path, dsn, thresholds={"default": thresholds}))
             assert await it.value("select count(*) from rearm_scopes") == scopes
+            await it.execute("delete from rearm_scopes")
 
         await it.settings([99])  # by hand
         await mirror.put(configure(tmp_path, dsn, thresholds={"default": [50, 60]}))

@@ -254,6 +254,23 @@ async def test_claims_are_bounded_by_origin_and_in_all(box: Outbox, replica: Rep
     assert len((await replica.store.claim(1, 5, LEASE, {}, "replica"))[0]) == 1
 
 
+async def test_alerts_go_before_what_people_ask_for(box: Outbox, replica: Replica) -> None:
+    for host in ("a.example", "b.example"):
+        await box.subscribe("alice", browser(host, host))
+    for _ in range(150):
+        await box.announce("alice", transition="test")
+    alert = await box.announce("alice", alert=await box.alert("alice"), seq=1)
+
+    assert await replica.enqueue() == 100
+    assert (await box.delivery_count(alert)) == 2
+    claimed, _ = await replica.store.claim(20, 5, LEASE, {}, "replica")
+
+    first, second, *rest = claimed
+    assert {first.message.transition, second.message.transition} == {"firing"}
+    # What alerts take of an origin counts.
+    assert sorted(c.origin for c in rest) == ["https://a.example"] * 4 + ["https://b.example"] * 4
+
+
 async def test_nothing_is_claimed_of_an_origin_that_pauses(box: Outbox, replica: Replica) -> None:
     for host in ("a.example", "b.example"):
         await box.subscribe("alice", browser(host, host))
@@ -360,7 +377,7 @@ async def test_a_message_overtaken_while_it_is_claimed_is_not_sent(
     messages = [await box.announce("alice", alert=alert, seq=seq) for seq in (1, 2)]
     await replica.enqueue()
     async with connected(any_dsn) as connection:
-        rows = await connection.fetch(SQL["claim"], 1, 1, LEASE, [], [], "replica")
+        rows = await connection.fetch(SQL["claim"], 1, 1, LEASE, [], [], "replica", False)
         await box.connection.execute(
             "update deliveries set status = 'sent', tries = 1, finished_at = now() where seq = 2"
         )
@@ -714,7 +731,7 @@ async def test_a_long_history_is_never_scanned(box: Outbox) -> None:
     arguments: dict[str, list[Any]] = {
         "enqueue": [100, None],
         "oldest": [],
-        "claim": [100, 100, LEASE, [], [], "w"],
+        "claim": [100, 100, LEASE, [], [], "w", False],
         "claimed": [three],
         "acknowledge": ["[]"],
         "follow": ["[]"],

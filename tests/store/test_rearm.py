@@ -430,3 +430,39 @@ async def test_a_hundred_thousand_states_take_seconds_to_rearm_and_none_to_look_
         armed = await it.value("select array_agg(distinct alert_at) from token_usage")
         assert armed == [50, inf]
         assert await it.transitions() == ["5"]
+
+
+async def test_a_scope_that_waits_is_not_queued_twice(it: Bell) -> None:
+    await it.execute("delete from rearm_scopes")
+    for n in range(1, 10):
+        await it.execute(
+            "insert into token_thresholds (provider, threshold_percentage) values ('openai', $1)", n
+        )
+        await it.execute("update settings set hysteresis = $1", n)
+
+    assert await it.value("select count(*) from rearm_scopes where provider = 'openai'") == 1
+    assert await it.value("select count(*) from rearm_scopes") <= 2
+
+
+async def test_a_scope_that_is_being_compared_is_queued_again(it: Bell, other: Bell) -> None:
+    """What works on it may not have seen the new threshold."""
+    await it.execute("delete from rearm_scopes")
+    add = "insert into token_thresholds (provider, threshold_percentage) values ('openai', $1)"
+    await it.execute(add, 10)
+    async with other.connection.transaction():
+        await other.value("select quotabell_rearm(10)")
+        await it.execute(add, 20)
+        assert await it.value("select count(*) from rearm_scopes where provider = 'openai'") == 2
+
+    assert await it.value("select count(*) from rearm_scopes where provider = 'openai'") == 1
+
+
+async def test_a_comparison_waits_for_who_relies_on_it(it: Bell, other: Bell) -> None:
+    await it.execute("delete from rearm_scopes")
+    add = "insert into token_thresholds (provider, threshold_percentage) values ('openai', $1)"
+    await it.execute(add, 10)
+    async with other.connection.transaction():
+        await other.execute(add, 20)
+        assert await it.value("select quotabell_rearm(10)") is None
+
+    assert await it.value("select quotabell_rearm(10)") is not None

@@ -132,6 +132,11 @@ class Outbox:
         [row] = await self.rows("select * from deliveries where notification_id = $1", notification)
         return row
 
+    async def delivery_count(self, notification: UUID) -> int:
+        """How many deliveries a notification was turned into."""
+        sql = "select count(*) from deliveries where notification_id = $1"
+        return int(await self.value(sql, notification))
+
     async def attempts(self, notification: UUID) -> list[dict[str, Any]]:
         return await self.rows(
             "select a.* from attempts a join deliveries d on d.id = a.delivery_id "

@@ -169,6 +169,7 @@ class Push(Section):
     key_files: tuple[ReadableFile, ...] = ()
     allowed_hosts: tuple[HostPattern, ...] = ()
     trusted_origins: tuple[Origin, ...] = ()
+    tests_per_minute: Annotated[Whole, between(1, 1_000_000)] = 10
 
 
 class Retention(Section):

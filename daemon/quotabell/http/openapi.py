@@ -33,6 +33,7 @@ FAULTS: Mapping[int, tuple[str, str]] = {
     413: ("TooLarge", "The body is too large, as sent or decompressed"),
     415: ("UnsupportedType", "A Content-Type or Content-Encoding that is not read"),
     422: ("Rejected", "Values that cannot be accepted; every offending field is listed"),
+    429: ("TooMany", "Asked too often; Retry-After says when to repeat"),
     503: ("Unavailable", "The database is away or too many reports wait; repeat shortly"),
 }
 
@@ -152,11 +153,11 @@ def _faults(r: Route) -> set[int]:
 
 
 def _fault(status: int, text: str) -> dict[str, Any]:
+    retry_after = {"Retry-After": {"description": "in seconds", "schema": {"type": "integer"}}}
     headers = {
         401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
-        503: {
-            "Retry-After": {"description": "in seconds", "schema": {"type": "integer"}},
-        },
+        429: retry_after,
+        503: retry_after,
     }
     found: dict[str, Any] = {
         "description": text,

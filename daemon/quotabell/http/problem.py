@@ -20,6 +20,7 @@ from quotabell.errors import (
     Unavailable,
     UnsupportedType,
 )
+from quotabell.http.allowance import TooMany
 
 
 class NotFound(QuotabellError):
@@ -61,6 +62,7 @@ _STATUS: Mapping[type[QuotabellError], int] = {
     UnsupportedType: 415,
     Rejected: 422,
     Refused: 422,
+    TooMany: 429,
     Conflict: 503,
     Unavailable: 503,
 }
@@ -99,7 +101,7 @@ def from_error(error: QuotabellError) -> web.Response:
         return problem(500, "the daemon could not do this; its log says why")
     errors = error.errors if isinstance(error, Rejected) else ()
     headers = None
-    if status == 503:
-        retry_after = error.retry_after if isinstance(error, Unavailable) else 1.0
+    if status in (429, 503):
+        retry_after = error.retry_after if isinstance(error, Unavailable | TooMany) else 1.0
         headers = {"Retry-After": str(math.ceil(retry_after))}
     return problem(status, str(error), errors=errors, headers=headers)

@@ -9,6 +9,7 @@ from aiohttp import web
 from quotabell.errors import FieldError, Rejected
 from quotabell.http import payload
 from quotabell.http import push_model as model
+from quotabell.http.allowance import Allowance
 from quotabell.http.auth import Caller, Forbidden
 from quotabell.http.problem import NotFound, Taken
 from quotabell.http.route import Answer, Query, Route
@@ -23,12 +24,16 @@ _STATUS = Query("status", "With this status", {"type": "string", "enum": list(ST
 
 
 def routes(
-    subscriptions: Subscriptions, store: PushStore, history: HistoryStore, public_key: str
+    subscriptions: Subscriptions,
+    store: PushStore,
+    history: HistoryStore,
+    public_key: str,
+    allowance: Allowance,
 ) -> list[Route]:
-    """The routes of this resource."""
+    """The routes of this resource; ``allowance`` bounds tests and resends."""
     return [
         *_subscription_routes(subscriptions, store, public_key),
-        *_message_routes(history),
+        *_message_routes(history, allowance),
     ]
 
 
@@ -118,10 +123,11 @@ def _subscription_routes(
     ]
 
 
-def _message_routes(history: HistoryStore) -> list[Route]:
+def _message_routes(history: HistoryStore, allowance: Allowance) -> list[Route]:
     async def test(request: web.Request, caller: Caller) -> web.StreamResponse:
         asked = await payload.read(request, model.TestMessage)
         user = _for(caller, asked.userId)
+        allowance.take(caller)
         key = await history.test(user, "Quotabell", "This is a test: notifications arrive.")
         return payload.answer(model.Queued(True, key), status=202)
 
@@ -137,7 +143,9 @@ def _message_routes(history: HistoryStore) -> list[Route]:
     async def resend(request: web.Request, caller: Caller) -> web.StreamResponse:
         if caller.user is None and not caller.may("admin"):
             raise Forbidden("sending to others needs the scope admin")
-        key = await history.resend(caller.user, payload.identifier(request))
+        asked = payload.identifier(request)
+        allowance.take(caller)
+        key = await history.resend(caller.user, asked)
         if key is None:
             raise NotFound("there is no such notification")
         return payload.answer(model.Queued(True, key), status=202)
@@ -152,7 +160,7 @@ def _message_routes(history: HistoryStore) -> list[Route]:
             "Send a test message",
             request=model.TestMessage,
             answers=queued,
-            faults=(503,),
+            faults=(429, 503),
         ),
         Route(
             "GET",
@@ -171,7 +179,7 @@ def _message_routes(history: HistoryStore) -> list[Route]:
             "push",
             "Send a message again",
             answers=queued,
-            faults=(503,),
+            faults=(429, 503),
         ),
     ]
 

@@ -15,7 +15,7 @@ from quotabell.http import payload
 from quotabell.http.auth import Caller, Forbidden
 from quotabell.http.problem import NotFound, Taken
 from quotabell.http.route import Answer, Query, Route
-from quotabell.store.thresholds import Row, ThresholdExists, ThresholdStore
+from quotabell.store.thresholds import Row, ThresholdExists, ThresholdsFull, ThresholdStore
 
 PATH = "/api/token-monitor/thresholds"
 _NONE = "there is no such threshold"
@@ -88,7 +88,7 @@ def routes(store: ThresholdStore) -> list[Route]:
         user = caller.counts_for(new.userId or "")
         try:
             row = await store.add(new.provider, user, new.thresholdPercentage, new.isActive)
-        except ThresholdExists as error:
+        except (ThresholdExists, ThresholdsFull) as error:
             raise Taken(str(error)) from None
         return payload.answer(_shown(row), status=201)
 

@@ -4,7 +4,7 @@
 -- skipped where somebody else works on them. What follows from how deliveries went is written
 -- afterwards (settling.sql): whoever holds such a row must not hold up what is known of a send.
 
--- enqueue: turn pending notifications into a delivery for each recipient's subscription: its
+-- enqueue: turn pending notifications, alerts first, into a delivery for each recipient's subscription: its
 -- user's and the operators' (no user); a test goes to its own user's only. A resolution goes only
 -- where the last message of its lane told of an alert, or may still do so. A message whose alert has vanished is never
 -- sent. The alerts are not locked: no report ever waits for delivery.
@@ -17,7 +17,7 @@ with candidates as materialized (
             select from notification_history e
             where e.alert_id = h.alert_id and e.seq < h.seq
                 and e.status = 'pending' and e.enqueued_at is null))
-    order by h.created_at, h.id
+    order by h.alert_id is null, h.created_at, h.id
     limit $1
     for no key update skip locked
 ), picked as materialized (
@@ -35,10 +35,11 @@ with candidates as materialized (
 ), made as (
     insert into deliveries (
         notification_id, channel, target, origin, state_id, kind, episode, seq, resolves,
-        expires_at)
+        asked, expires_at)
     select p.id, 'webpush', s.id::text,
         coalesce(left(substring(s.subscription ->> 'endpoint' from '^https?://[^/?#]+'), 200), ''),
-        p.state_id, p.kind, p.episode, p.seq, p.resolves, p.expires_at
+        p.state_id, p.kind, p.episode, p.seq, p.resolves,
+        p.alert_id is null, p.expires_at
     from picked p
     join push_subscriptions s on s.is_active and s.user_id = any (
         array[p.user_id, case when p.own_only then p.user_id else '' end])
@@ -75,7 +76,7 @@ where h.status = 'pending' and h.enqueued_at is null
         select from notification_history e
         where e.alert_id = h.alert_id and e.seq < h.seq
             and e.status = 'pending' and e.enqueued_at is null))
-order by h.created_at, h.id
+order by h.alert_id is null, h.created_at, h.id
 limit 1
 for no key update skip locked;
 
@@ -84,18 +85,20 @@ update notification_history set enqueued_at = now(), status = 'failed', error = 
 where id = $1;
 
 -- claim: take what is due, oldest first, of each origin at most $2 less what is being sent there
--- already ($4, $5). What is taken gets a lease, a new fence and the row of the attempt that is
+-- already ($4, $5): alerts, or what people asked for ($7). What is taken gets a lease, a new fence and the row of the attempt that is
 -- about to be made. The messages of a state and kind to a target are a lane: each replaces the one
 -- before it there. They go one at a time, in order as far as they are due; once a later one has
 -- been tried, an earlier one waits until that has arrived, and is superseded, or has failed. What
 -- is left of an episode when the next one begins is superseded at once. The end of an alert goes
 -- only where the last message told of one.
 with recursive waiting as (
-    (select origin from deliveries where status = 'pending' order by origin limit 1)
+    (select origin from deliveries where status = 'pending' and asked = $7
+     order by origin limit 1)
     union all
     select (
         select d.origin from deliveries d
-        where d.status = 'pending' and d.origin > w.origin order by d.origin limit 1)
+        where d.status = 'pending' and d.asked = $7 and d.origin > w.origin
+        order by d.origin limit 1)
     from waiting w where w.origin is not null
 ), due as materialized (
     select d.id, d.verdict
@@ -123,7 +126,8 @@ with recursive waiting as (
                 and e.channel = d.channel and e.target = d.target and e.status = 'sent'
             order by e.place desc limit 1
         ) last on true
-        where d.status = 'pending' and d.origin = w.origin and d.due <= now()
+        where d.status = 'pending' and d.asked = $7 and d.origin = w.origin
+            and d.due <= now()
             and lane.busy is not true
             and (last.place > d.place or lane.firing > d.episode or d.expires_at <= now() or (
                 coalesce(lane.tried <= d.place, true)
@@ -156,12 +160,12 @@ with recursive waiting as (
         reason = case when due.verdict = 'suppressed' then 'never told of the alert'
             else d.reason end
     from due where d.id = due.id
-    returning d.id, d.notification_id, d.channel, d.status, d.tries, d.fence
+    returning d.id, d.notification_id, d.channel, d.origin, d.status, d.tries, d.fence
 ), tried as (
     insert into attempts (delivery_id, n, fence, worker)
     select id, tries, fence, $6 from taken where status = 'leased'
 )
-select id, notification_id, channel, status from taken;
+select id, notification_id, channel, origin, status from taken;
 
 -- claimed: all that it takes to send what was just claimed. It looks later than the claim did:
 -- what a later message overtook in between is superseded if that has arrived, else put back.

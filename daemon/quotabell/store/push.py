@@ -16,6 +16,10 @@ _SQL = load("push")
 
 Row = dict[str, Any]
 
+BROWSERS = 50
+"""Active subscriptions of one user; operators, who are no one in particular, are not bounded."""
+_SURPLUS = f"more than {BROWSERS} browsers of this user are subscribed"
+
 
 @dataclass(frozen=True, slots=True)
 class PushStore:
@@ -34,19 +38,26 @@ class PushStore:
     ) -> Row | None:
         """Store a subscription, active unless there is a ``reason``; None: somebody else's.
 
+        A new one is never refused: where a user has too many, the one of least use ends.
+
         ``new_key``: the VAPID key that a new subscription was made with; ``known_key``: what
         the browser says that it was, which also corrects an old row.
         """
-        rows = await self.database.fetch(
-            _SQL["subscribe"],
-            user,
-            json.dumps(subscription),
-            reason is None,
-            reason,
-            known_key or new_key,
-            known_key,
-        )
-        return dict(rows[0]) if rows else None
+        async with self.database.transaction() as connection:
+            await connection.execute(_SQL["alone"], user)
+            row = await connection.fetchrow(
+                _SQL["subscribe"],
+                user,
+                json.dumps(subscription),
+                reason is None,
+                reason,
+                known_key or new_key,
+                known_key,
+            )
+            if row and user and row["is_active"]:
+                others = BROWSERS - 1
+                await connection.execute(_SQL["surplus"], user, row["id"], others, _SURPLUS)
+        return dict(row) if row else None
 
     async def unsubscribe(
         self, endpoint: str, *, any_user: bool, user: str | None, auth: str | None

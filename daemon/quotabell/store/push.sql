@@ -15,6 +15,20 @@ where s.subscription #>> '{keys,auth}' is null
     or rtrim(s.subscription #>> '{keys,auth}', '=') = excluded.subscription #>> '{keys,auth}'
 returning id, user_id, is_active, reason;
 
+-- alone: subscribe one browser of a user after the other
+select pg_advisory_xact_lock(hashtextextended('quotabell subscriptions ' || $1::text, 0));
+
+-- surplus: of a user's active subscriptions beside the new one ($2) those end that were of use
+-- longest ago, as far as they are more than $3
+update push_subscriptions s set is_active = false, reason = $4
+from (
+    select id from push_subscriptions
+    where user_id = $1 and is_active and id <> $2
+    order by coalesce(last_success_at, created_at) desc, id
+    offset $3
+) old
+where s.id = old.id and s.is_active;
+
 -- unsubscribe: end a subscription by its endpoint, for its user or whoever knows its auth secret
 update push_subscriptions s set is_active = false, reason = 'unsubscribed'
 where endpoint_hash = encode(sha256(convert_to($1, 'UTF8')), 'hex')

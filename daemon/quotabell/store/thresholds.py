@@ -22,6 +22,10 @@ class ThresholdExists(QuotabellError):
     """This scope has a threshold at that percentage already."""
 
 
+class ThresholdsFull(QuotabellError):
+    """This scope has 20 thresholds already, and no more are taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class ThresholdStore:
     """``user`` None: all users' thresholds; else that user's, and reading also global ones.
@@ -45,8 +49,13 @@ class ThresholdStore:
         return _first(await self._fetch("one", user, key, user))
 
     async def add(self, provider: str, user: str, percentage: float, active: bool) -> Row:
-        """Raises ThresholdExists."""
-        row = _first(await self._fetch("add", None, provider, user, percentage, active))
+        """Raises ThresholdExists or ThresholdsFull."""
+        try:
+            row = _first(await self._fetch("add", None, provider, user, percentage, active))
+        except Refused as error:
+            if getattr(error.__cause__, "constraint_name", None) == "token_thresholds_of_scope":
+                raise ThresholdsFull from None
+            raise
         if row is None:
             raise ThresholdExists
         return row
