@@ -933,6 +933,8 @@ CREATE INDEX alerts_unannounced ON public.alerts USING btree (id) WHERE (announc
 
 CREATE INDEX deliveries_due ON public.deliveries USING btree (asked, origin, due, id) WHERE (status = 'pending'::text);
 
+CREATE INDEX deliveries_due_first ON public.deliveries USING btree (asked, due, origin) WHERE (status = 'pending'::text);
+
 CREATE INDEX deliveries_open_of_lane ON public.deliveries USING btree (state_id, kind, channel, target, place) WHERE ((state_id IS NOT NULL) AND (status = ANY (ARRAY['pending'::text, 'leased'::text])));
 
 CREATE INDEX deliveries_sent_of_lane ON public.deliveries USING btree (state_id, kind, channel, target, place) WHERE ((state_id IS NOT NULL) AND (status = 'sent'::text));
@@ -948,6 +950,8 @@ CREATE INDEX notification_history_recent ON public.notification_history USING bt
 CREATE INDEX notification_history_unqueued ON public.notification_history USING btree (((alert_id IS NULL)), created_at, id) WHERE ((status = 'pending'::text) AND (enqueued_at IS NULL));
 
 CREATE INDEX push_subscriptions_active ON public.push_subscriptions USING btree (user_id) WHERE is_active;
+
+CREATE INDEX push_subscriptions_ended ON public.push_subscriptions USING btree (updated_at) WHERE (NOT is_active);
 
 CREATE INDEX rearm_scopes_waiting ON public.rearm_scopes USING btree (provider, user_id) WHERE (writers IS NULL);
 

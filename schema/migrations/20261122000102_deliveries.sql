@@ -52,6 +52,8 @@ create table public.deliveries (
         channel <> 'webpush' or target ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$')
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 create index deliveries_due on public.deliveries (asked, origin, due, id) where status = 'pending';
+create index deliveries_due_first on public.deliveries (asked, due, origin)
+    where status = 'pending';
 -- At most one message of a lane is under way to a target, whoever sends it: an older one can
 -- never arrive after a newer one.
 create unique index deliveries_under_way on public.deliveries (state_id, kind, channel, target)

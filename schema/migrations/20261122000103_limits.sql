@@ -41,11 +41,16 @@ create index rearm_scopes_waiting on public.rearm_scopes (provider, user_id) whe
 create trigger quotabell_rearm_queued before insert on public.rearm_scopes
 for each row when (new.writers is null) execute function public.quotabell_rearm_queued();
 
+-- Subscriptions that ended are deleted after a while, oldest first.
+create index push_subscriptions_ended on public.push_subscriptions (updated_at)
+    where not is_active;
+
 select public.quotabell_protect(
     'quotabell_thresholds_bounded()', 'quotabell_rearm_queued()');
 
 -- migrate:down
 
+drop index public.push_subscriptions_ended;
 drop trigger quotabell_rearm_queued on public.rearm_scopes;
 drop index public.rearm_scopes_waiting;
 drop trigger quotabell_thresholds_bounded on public.token_thresholds;

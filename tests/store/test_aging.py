@@ -47,3 +47,21 @@ async def test_a_batch_is_bounded(any_dsn):
         aging = AgingStore(store.database)
 
         assert [await aging.history(YEAR, 10) for _ in range(4)] == [10, 10, 5, 0]
+
+
+async def test_subscriptions_that_ended_long_ago_are_deleted(any_dsn):
+    async with opened(any_dsn) as store:
+        await store.database.execute(
+            """
+            insert into push_subscriptions (user_id, subscription, is_active, updated_at)
+            select u, jsonb_build_object('endpoint', u || n), u = 'active',
+                now() - case u when 'lately' then interval '29 days' else interval '31 days' end
+            from unnest(array['active', 'lately', 'ended']) u, generate_series(1, 15) n
+            """
+        )
+        aging = AgingStore(store.database)
+        month = timedelta(days=30)
+
+        assert [await aging.subscriptions(month, 10) for _ in range(3)] == [10, 5, 0]
+        kept = await store.database.fetch("select distinct user_id from push_subscriptions")
+        assert {row[0] for row in kept} == {"active", "lately"}

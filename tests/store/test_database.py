@@ -174,3 +174,18 @@ def test_the_offset_is_positive_if_the_local_clock_is_ahead():
 
     assert clock.offset == pytest.approx(3600, abs=1)
     assert abs(clock.now() - (datetime.now(UTC) - timedelta(hours=1))) < timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+async def test_a_forgotten_transaction_is_ended_by_the_server(empty_dsn: str, prepared: bool):
+    database = Database(
+        empty_dsn, pool_size=1, prepared_statements=prepared, log=log.configure().get_logger()
+    )
+    await database.open()
+    try:
+        for pool in (database.pool, database.ingest):
+            async with database.transaction(pool) as connection:
+                show = "show idle_in_transaction_session_timeout"
+                assert await connection.fetchval(show) == "10s"
+    finally:
+        await database.close()

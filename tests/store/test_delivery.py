@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from time import perf_counter
 from typing import Any
 from uuid import UUID
 
@@ -299,6 +300,62 @@ async def test_a_shorter_pause_does_not_end_a_longer_one(box: Outbox, replica: R
     assert await box.value("select until > now() + interval '50 s' from delivery_pauses")
 
 
+CROWD = """
+    insert into notification_history (id, title, body, enqueued_at)
+    values ('00000000-0000-0000-0000-00000000000c', 't', 'b', now());
+    insert into deliveries (notification_id, channel, target, origin, expires_at, due)
+    select '00000000-0000-0000-0000-00000000000c', 'webpush', gen_random_uuid()::text,
+        'https://' || lpad(n::text, 6, '0') || '.example', now() + interval '1 day',
+        now() + {due}
+    from generate_series(1, 20000) n;
+    analyze deliveries;
+"""
+
+
+async def test_a_crowd_of_waiting_origins_does_not_slow_claims_down(
+    box: Outbox, replica: Replica
+) -> None:
+    await box.subscribe("alice", browser("alice", "zzz.example"))
+    await box.connection.execute(CROWD.format(due="interval '5 minutes'"))
+    took = []
+    for _ in range(5):
+        await box.announce("alice", alert=await box.alert("alice"), seq=1)
+        await replica.enqueue()
+        begun = perf_counter()
+        assert len(await replica.claim()) == 1
+        took.append(perf_counter() - begun)
+
+    assert min(took) < 0.1
+
+
+async def test_a_crowd_that_is_due_does_not_hide_an_origin_that_answers(
+    box: Outbox, replica: Replica
+) -> None:
+    await box.connection.execute(CROWD.format(due="interval '-1 hour'"))
+    await box.subscribe("alice", browser("alice", "zzz.example"))
+    await box.announce("alice", alert=await box.alert("alice"), seq=1)
+    await replica.enqueue()
+
+    claimed, _ = await replica.store.claim(
+        10, 200, LEASE, {"https://zzz.example": 0}, "replica", strangers=0
+    )
+
+    assert [c.origin for c in claimed] == ["https://zzz.example"]
+
+
+async def test_every_origin_of_a_crowd_has_its_turn(box: Outbox, replica: Replica) -> None:
+    """Though those that pause have the oldest messages, and more than are looked at."""
+    await box.connection.execute(CROWD.format(due="interval '-1 hour'"))
+    await box.connection.execute(
+        "insert into delivery_pauses select origin, now() + interval '1 hour', 'sick' "
+        "from deliveries where origin <> 'https://000900.example'"
+    )
+
+    claimed = [c for _ in range(20) for c in await replica.claim()]
+
+    assert [c.origin for c in claimed] == ["https://000900.example"]
+
+
 async def test_two_replicas_claim_each_delivery_once(
     box: Outbox, replica: Replica, other: Replica
 ) -> None:
@@ -377,7 +434,7 @@ async def test_a_message_overtaken_while_it_is_claimed_is_not_sent(
     messages = [await box.announce("alice", alert=alert, seq=seq) for seq in (1, 2)]
     await replica.enqueue()
     async with connected(any_dsn) as connection:
-        rows = await connection.fetch(SQL["claim"], 1, 1, LEASE, [], [], "replica", False)
+        rows = await connection.fetch(SQL["claim"], 1, 1, LEASE, [], [], "replica", False, 1, "")
         await box.connection.execute(
             "update deliveries set status = 'sent', tries = 1, finished_at = now() where seq = 2"
         )
@@ -447,6 +504,48 @@ async def test_the_end_of_what_never_arrived_is_suppressed(box: Outbox, replica:
     delivery = await box.delivery(end)
     assert (delivery["status"], delivery["reason"]) == ("suppressed", "never told of the alert")
     assert await box.books(enqueued=2) == []
+
+
+async def test_a_message_ages_from_its_creation_not_from_its_turn(
+    box: Outbox, replica: Replica
+) -> None:
+    await box.subscribe("alice", browser("alice"))
+    old, older = [await box.announce("alice") for _ in range(2)]
+    for message, age in ((old, "23 hours"), (older, "25 hours")):
+        await box.connection.execute(
+            "update notification_history set created_at = now() - $2::text::interval where id = $1",
+            *(message, age),
+        )
+    await replica.enqueue()
+
+    [claimed] = await replica.claim()
+
+    assert claimed.message.notification_id == str(old)
+    assert claimed.ttl == pytest.approx(3600, abs=5)
+    assert (await box.delivery(older))["status"] == "expired"
+    assert await box.books(enqueued=2) == []
+
+
+async def test_what_was_superseded_shows_no_old_error(box: Outbox, replica: Replica) -> None:
+    alert = await box.alert("alice")
+    await box.subscribe("alice", browser("alice"))
+    first = await box.announce("alice", alert=alert, seq=1)
+    await replica.enqueue()
+    [delayed] = await replica.claim()
+    await replica.tell(delayed, "retry", delay=0.0, reason="server_error")
+    await box.connection.execute("update deliveries set due = now() + interval '1 hour'")
+    await box.announce("alice", alert=alert, seq=2)
+    await replica.enqueue()
+    [later] = await replica.claim()
+    await replica.tell(later)
+    await box.connection.execute("update deliveries set due = now() where status = 'pending'")
+    await replica.claim()
+
+    delivery = await box.delivery(first)
+    assert (delivery["status"], delivery["reason"]) == ("superseded", None)
+    assert await box.value("select error from notification_history where id = $1", first) == (
+        "superseded"
+    )
 
 
 async def test_what_has_expired_is_not_sent(box: Outbox, replica: Replica) -> None:
@@ -731,7 +830,7 @@ async def test_a_long_history_is_never_scanned(box: Outbox) -> None:
     arguments: dict[str, list[Any]] = {
         "enqueue": [100, None],
         "oldest": [],
-        "claim": [100, 100, LEASE, [], [], "w", False],
+        "claim": [100, 100, LEASE, [], [], "w", False, 100, ""],
         "claimed": [three],
         "acknowledge": ["[]"],
         "follow": ["[]"],

@@ -103,7 +103,7 @@ async def test_a_held_row_costs_no_lease(query: str, dsn: str) -> None:
     async with connected(dsn) as connection:
         box = Outbox(connection)
         for n in range(100):
-            await box.subscribe("alice", endpoint(n))
+            await box.subscribe("alice", endpoint(n, f"{n % 10}.example"))
         await box.announce("alice")
         go = asyncio.Event()
 

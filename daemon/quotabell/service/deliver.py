@@ -175,15 +175,16 @@ class Deliverer:
         if room <= 0:
             return False
         until = monotonic() + self._lease
-        before = self._origins.claimed.copy()
+        taken, strangers = self._origins.taken()
         claimed, closed = await self._store.claim(
-            room, CLAIMED, timedelta(seconds=self._lease), before, self._worker
+            *(room, CLAIMED, timedelta(seconds=self._lease), taken, self._worker),
+            strangers=strangers,
         )
         for delivery in closed:
             self._metrics.deliveries.labels(delivery.channel, delivery.status).inc()
         if claimed:
             self._fault("after_claim")
-            self._origins.begin([delivery.origin for delivery in claimed], before)
+            self._origins.begin([delivery.origin for delivery in claimed])
             self._spawn(self._begin(claimed, until))
         return len(claimed) + len(closed) >= room
 

@@ -10,6 +10,7 @@ from quotabell.store.events import EventStore, days_to_keep
 
 BATCH = 1_000
 MAX_BATCHES = 10  # of one round
+KEEP_ENDED = timedelta(days=30)  # subscriptions that are not active
 
 
 class Retention:
@@ -44,7 +45,8 @@ class Retention:
             self._log.info("partitions dropped", names=dropped)
 
     async def age_out(self) -> bool:
-        """Delete old rows of the history, some at a time; whether more are left."""
+        """Delete old history and ended subscriptions, some at a time; whether more are left."""
+        await self._aging.subscriptions(KEEP_ENDED, BATCH)
         for _ in range(MAX_BATCHES):
             if await self._aging.history(self._keep_history, BATCH) < BATCH:
                 return False

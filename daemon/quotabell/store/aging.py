@@ -18,3 +18,7 @@ class AgingStore:
     async def history(self, retention: timedelta, limit: int) -> int:
         """Delete up to ``limit`` notifications, and ended alerts; how many notifications."""
         return len(await self.database.fetch(_SQL["history"], retention, limit))
+
+    async def subscriptions(self, retention: timedelta, limit: int) -> int:
+        """Delete up to ``limit`` subscriptions that ended so long ago; how many."""
+        return len(await self.database.fetch(_SQL["subscriptions"], retention, limit))

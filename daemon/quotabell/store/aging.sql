@@ -18,3 +18,13 @@ with old as (
 )
 delete from notification_history h using old where h.id = old.id
 returning h.id;
+
+-- subscriptions: browsers that have not been active for so long
+delete from push_subscriptions
+where id in (
+    select id from push_subscriptions
+    where not is_active and updated_at < now() - $1::interval
+    order by updated_at
+    limit $2
+    for update skip locked)
+returning id;

@@ -29,6 +29,10 @@ _LOCKED = "55P03"  # lock not available
 # Of ingest: who holds a row must not hold up those who do not want it. Longer than the second
 # after which the server looks for deadlocks.
 LOCK_TIMEOUT = "1500ms"
+# A transaction that its daemon has forgotten, or whose host is gone, holds rows no longer.
+_IDLE = "idle_in_transaction_session_timeout"
+SESSION = {"application_name": "quotabell", _IDLE: "10s"}
+_SET_IDLE = f"set local {_IDLE} = '{SESSION[_IDLE]}'"
 _REPEATABLE = ("40001", "40P01")  # serialization failure, deadlock
 
 
@@ -137,7 +141,7 @@ class Database:
             # and a round trip saved on every batch.
             reset=_nothing,
             # A transaction pooler refuses settings of a session.
-            server_settings={"application_name": "quotabell"} | settings if self._cache else None,
+            server_settings=SESSION | settings if self._cache else None,
         )
         self._stack.callback(pool.terminate)
         return pool
@@ -170,6 +174,8 @@ class Database:
         """A transaction, rolled back on any error."""
         async with self.connection(pool) as connection, connection.transaction():
             try:
+                if not self._cache:
+                    await connection.execute(_SET_IDLE)
                 yield connection
             except TimeoutError:
                 connection.terminate()  # a ROLLBACK would wait for the same silent server

@@ -110,6 +110,8 @@ class DeliveryStore:
     """Every method raises Unavailable, or Conflict where it may be repeated."""
 
     database: Database
+    # Where the walk through all origins that wait goes on: for alerts, for what is asked for.
+    _walked: dict[bool, str] = field(default_factory=lambda: {False: "", True: ""})
 
     @property
     def settling(self) -> SettlingStore:
@@ -147,11 +149,14 @@ class DeliveryStore:
         lease: timedelta,
         claimed: Mapping[str, int],
         worker: str,
+        *,
+        strangers: int | None = None,
     ) -> tuple[list[Claimed], list[Closed]]:
         """Take due deliveries, alerts first: what is to be sent, and what ended instead.
 
-        At most ``per_origin`` are taken of an origin, less what is ``claimed`` already. The
-        rows of their attempts are committed when this returns.
+        At most ``per_origin`` are taken of an origin, less what is ``claimed`` already; of one
+        that is not named there at most ``strangers`` (None: as many). The rows of their
+        attempts are committed when this returns.
         """
         sending = Counter(claimed)
         rows: list[Any] = []
@@ -163,11 +168,13 @@ class DeliveryStore:
                         _SQL["claim"],
                         *(limit - len(rows), per_origin, lease),
                         *(list(sending), list(sending.values()), worker, asked),
+                        *(per_origin if strangers is None else strangers, self._walked[asked]),
                     )
-                    rows += found
+                    self._walked[asked] = found[0]["walked"] or ""
+                    rows += (row for row in found if row["id"] is not None)
                     if len(rows) >= limit:
                         break
-                    sending.update(r["origin"] for r in found if r["status"] == "leased")
+                    _count(sending, found, per_origin, strangers)
                 leased = {row["id"]: n for n, row in enumerate(rows) if row["status"] == "leased"}
                 details = await connection.fetch(_SQL["claimed"], list(leased)) if leased else []
         except Refused as error:
@@ -220,6 +227,17 @@ class DeliveryStore:
 
     async def backlog(self) -> Backlog:
         return Backlog(*(await self.database.fetch(_SQL["backlog"]))[0])
+
+
+def _count(
+    sending: Counter[str], claimed: Sequence[Any], per_origin: int, strangers: int | None
+) -> None:
+    """Add what was claimed to what is taken of each origin."""
+    for row in claimed:
+        if row["status"] == "leased":
+            if row["origin"] not in sending and strangers is not None:
+                sending[row["origin"]] = per_origin - strangers
+            sending[row["origin"]] += 1
 
 
 def _claimed(rows: Sequence[Any]) -> list[Claimed]:

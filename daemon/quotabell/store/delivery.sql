@@ -9,7 +9,7 @@
 -- where the last message of its lane told of an alert, or may still do so. A message whose alert has vanished is never
 -- sent. The alerts are not locked: no report ever waits for delivery.
 with candidates as materialized (
-    select h.id, h.user_id, h.alert_id, h.seq, h.transition, h.data
+    select h.id, h.user_id, h.alert_id, h.seq, h.transition, h.data, h.created_at
     from notification_history h
     where h.status = 'pending' and h.enqueued_at is null and ($2::uuid is null or h.id = $2)
         -- Who is told of the end depends on the deliveries of what came before it.
@@ -26,8 +26,9 @@ with candidates as materialized (
         a.state_id, a.kind, a.episode,
         a.episode << 24 | least(c.seq, 16777215) as place,
         c.transition = 'test' or c.data @> '{"ownOnly": true}' as own_only,
-        least(now() + interval '24 hours',
-            greatest(now() + interval '60 seconds', coalesce(u.period_end, 'infinity'))
+        -- However late it is sent, it is old news then.
+        least(c.created_at + interval '24 hours',
+            greatest(c.created_at + interval '60 seconds', coalesce(u.period_end, 'infinity'))
         ) as expires_at
     from candidates c
     left join alerts a on a.id = c.alert_id
@@ -84,22 +85,41 @@ for no key update skip locked;
 update notification_history set enqueued_at = now(), status = 'failed', error = $2
 where id = $1;
 
--- claim: take what is due, oldest first, of each origin at most $2 less what is being sent there
--- already ($4, $5): alerts, or what people asked for ($7). What is taken gets a lease, a new fence and the row of the attempt that is
--- about to be made. The messages of a state and kind to a target are a lane: each replaces the one
--- before it there. They go one at a time, in order as far as they are due; once a later one has
--- been tried, an earlier one waits until that has arrived, and is superseded, or has failed. What
--- is left of an episode when the next one begins is superseded at once. The end of an alert goes
--- only where the last message told of one.
-with recursive waiting as (
-    (select origin from deliveries where status = 'pending' and asked = $7
-     order by origin limit 1)
+-- claim: take what is due, oldest first, of each origin at most $2 less what is taken there already
+-- ($4, $5), of an origin that is not named at most $8: alerts, or what people asked for ($7). What
+-- is taken gets a lease, a new fence and the row of the attempt that is about to be made.
+--
+-- Looked at are the origins named, those of what is due longest, and if these may not be all then
+-- some more in turn, from $9 on: with thousands of origins waiting, not each of them every time.
+--
+-- The messages of a state and kind to a target are a lane: each replaces the one before it there.
+-- They go one at a time, in order as far as they are due; once a later one has been tried, an
+-- earlier one waits until that has arrived, and is superseded, or has failed. What is left of an
+-- episode when the next one begins is superseded at once. The end of an alert goes only where the
+-- last message told of one.
+with recursive head as materialized (
+    select origin from deliveries
+    where status = 'pending' and asked = $7 and due <= now()
+    order by due limit 400
+), walk (n, origin) as (
+    select 0, $9::text where (select count(*) from head) = 400
     union all
-    select (
+    select w.n + 1, (
         select d.origin from deliveries d
         where d.status = 'pending' and d.asked = $7 and d.origin > w.origin
         order by d.origin limit 1)
-    from waiting w where w.origin is not null
+    from walk w where w.origin is not null and w.n < 64
+), waiting as materialized (
+    select w.origin, coalesce($2 - b.taken, $8) as room
+    from (
+        select origin from head
+        union select origin from walk where n > 0
+        union select * from unnest($4::text[])
+    ) w
+    left join unnest($4::text[], $5::integer[]) as b (origin, taken) using (origin)
+    where coalesce($2 - b.taken, $8) > 0 and not exists (
+        select from delivery_pauses p where p.origin = w.origin and p.until > now())
+    order by random()
 ), due as materialized (
     select d.id, d.verdict
     from waiting w
@@ -142,13 +162,9 @@ with recursive waiting as (
                         and e.episode >= coalesce(lane.firing, e.episode)
                         and e.status = 'pending' and e.due <= now())))
         order by d.due, d.id
-        limit greatest(0, $2 - coalesce((
-            select b.sending from unnest($4::text[], $5::integer[]) as b (origin, sending)
-            where b.origin = w.origin), 0))
+        limit w.room
         for no key update of d skip locked
     ) d
-    where not exists (
-        select from delivery_pauses p where p.origin = w.origin and p.until > now())
     limit $1
 ), taken as (
     update deliveries d set
@@ -157,15 +173,18 @@ with recursive waiting as (
         fence = d.fence + 1,
         lease_until = case when due.verdict = 'leased' then now() + $3::interval end,
         finished_at = case when due.verdict <> 'leased' then now() end,
-        reason = case when due.verdict = 'suppressed' then 'never told of the alert'
-            else d.reason end
+        reason = case due.verdict
+            when 'suppressed' then 'never told of the alert'
+            when 'superseded' then null else d.reason end
     from due where d.id = due.id
     returning d.id, d.notification_id, d.channel, d.origin, d.status, d.tries, d.fence
 ), tried as (
     insert into attempts (delivery_id, n, fence, worker)
     select id, tries, fence, $6 from taken where status = 'leased'
 )
-select id, notification_id, channel, origin, status from taken;
+select t.id, t.notification_id, t.channel, t.origin, t.status, w.walked
+from (select max(origin) filter (where n = 64) as walked from walk) w
+left join taken t on true;
 
 -- claimed: all that it takes to send what was just claimed. It looks later than the claim did:
 -- what a later message overtook in between is superseded if that has arrived, else put back.
@@ -173,6 +192,7 @@ with overtaken as (
     update deliveries d set
         status = case when l.arrived then 'superseded' else 'pending' end,
         tries = d.tries - 1, fence = d.fence + 1, lease_until = null,
+        reason = case when not l.arrived then d.reason end,
         finished_at = case when l.arrived then now() end
     from deliveries c
     cross join lateral (

@@ -72,7 +72,9 @@ cross join lateral (
     select count(*) as total, bool_or(status = 'sent') as sent,
         bool_or(status in ('failed', 'expired')) as failed,
         bool_or(status in ('pending', 'leased')) as open,
-        max(coalesce(reason, status)) as reason
+        coalesce(
+            max(coalesce(reason, status)) filter (where status in ('failed', 'expired')),
+            max(coalesce(reason, status))) as reason
     from deliveries where notification_id = wanted.id
 ) d
 where h.id = wanted.id and h.status = 'pending' and (d.sent or d.open is not true);
