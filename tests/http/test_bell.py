@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from quotabell.channels.vapid import KEY_FILE, VapidKey
+from quotabell.config import Config
 from quotabell.service.push import KeyMissing
 from tests.http.client import Client, serving, snapshot
 from tests.support.daemon import configure, process, write_config
@@ -39,6 +40,11 @@ async def box(dsn: str) -> AsyncIterator[Outbox]:
 
 def sections(push: PushService, **more: Any) -> dict[str, Any]:
     return {"push": {"trusted_origins": [push.origin]}} | more
+
+
+def own_key(push: PushService, **more: Any) -> dict[str, Any]:
+    """The key that the daemon makes for itself."""
+    return {"push": {"trusted_origins": [push.origin], "key_files": []}} | more
 
 
 @pytest.fixture
@@ -217,7 +223,7 @@ async def test_what_crossed_before_the_fan_out_is_delivered_at_the_next_start(
 async def test_the_vapid_key_is_the_owners_alone_and_stays(
     dsn: str, push: PushService, tmp_path: Path
 ) -> None:
-    config = configure(tmp_path, dsn, **sections(push))
+    config = configure(tmp_path, dsn, **own_key(push))
     keys = []
     for _ in range(2):
         async with serving(config) as client:
@@ -231,7 +237,7 @@ async def test_the_vapid_key_is_the_owners_alone_and_stays(
 async def test_without_the_key_of_its_subscribers_the_daemon_does_not_start(
     dsn: str, push: PushService, box: Outbox, tmp_path: Path
 ) -> None:
-    config = configure(tmp_path, dsn, **sections(push))
+    config = configure(tmp_path, dsn, **own_key(push))
     async with serving(config) as client:
         await subscribe(client, push, "alice")
     path = config.data_dir / KEY_FILE
@@ -255,6 +261,45 @@ async def test_without_the_key_of_its_subscribers_the_daemon_does_not_start(
     assert {a.headers["authorization"].partition("k=")[2] for a in push.arrivals} == {
         *(new.public, VapidKey.load(old).public),
     }
+
+
+async def test_a_replica_with_another_key_does_not_start_though_nobody_is_subscribed(
+    dsn: str, push: PushService, tmp_path: Path
+) -> None:
+    one = configure(tmp_path / "one", dsn, **own_key(push))
+    other = configure(tmp_path / "other", dsn, **own_key(push))
+    async with serving(one):
+        with pytest.raises(KeyMissing, match=r"push\.key_files"):
+            async with serving(other):
+                pass
+    assert (one.data_dir / KEY_FILE).read_text() != (other.data_dir / KEY_FILE).read_text()
+
+
+async def test_a_key_is_replaced_once_nobody_is_subscribed_with_it(
+    dsn: str, push: PushService, box: Outbox, tmp_path: Path
+) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    old, new = (VapidKey.load_or_create(tmp_path / name) for name in ("old", "new"))
+    files = {name: str(tmp_path / name / KEY_FILE) for name in ("old", "new")}
+
+    def config(*names: str) -> Config:
+        keys = {"trusted_origins": [push.origin], "key_files": [files[name] for name in names]}
+        return configure(tmp_path, dsn, push=keys)
+
+    async with serving(config("old")) as client:
+        await subscribe(client, push, "alice")
+    async with serving(config("new", "old")):
+        pass
+    for lacking in ("new", "old"):  # one is needed by alice, one is what browsers are given
+        with pytest.raises(KeyMissing, match=(old if lacking == "new" else new).id):
+            async with serving(config(lacking)):
+                pass
+    await box.connection.execute("update push_subscriptions set is_active = false")
+    async with serving(config("new")):
+        pass
+
+    assert await box.rows("select id from vapid_keys where is_active") == [{"id": new.id}]
 
 
 # --- where it never goes -------------------------------------------------------------------
@@ -294,7 +339,7 @@ async def test_a_stop_under_load_leaves_nothing_unknown_and_no_secret_in_the_log
     dsn: str, push: PushService, box: Outbox, tmp_path: Path
 ) -> None:
     push.always = Answer(delay=0.05)
-    path = write_config(tmp_path, dsn, **sections(push, log={"level": "debug"}))
+    path = write_config(tmp_path, dsn, **own_key(push, log={"level": "debug"}))
     async with process(path) as daemon, aiohttp.ClientSession() as session:
         client = Client(session, daemon.url)
         browsers = [await subscribe(client, push, "alice") for _ in range(20)]

@@ -17,12 +17,18 @@ import yaml
 
 from quotabell import app, log
 from quotabell.config import Config, load
+from tests.support.push_browser import b64u
 
+PUSH_KEY = b64u(bytes(31) + b"\x09")
 SNAPSHOT = {"provider": "grok", "model": "grok-3", "tokensUsed": 1000, "tokenLimit": 10000}
 
 
 def write_config(folder: Path, dsn: str, **sections: Any) -> Path:
-    """A configuration file for a daemon on a free port with its own data directory."""
+    """A configuration file for a daemon on a free port with its own data directory.
+
+    All on databases that outlive them have the same Web Push key, unless ``push`` names others:
+    a database knows the key of its daemons.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "listen": "127.0.0.1:0",
@@ -30,6 +36,11 @@ def write_config(folder: Path, dsn: str, **sections: Any) -> Path:
         "database": {"url": dsn},
     }
     content.update(sections)
+    if dsn:
+        key = folder / "push.key"
+        key.write_text(PUSH_KEY)
+        key.chmod(0o600)
+        content["push"] = {"key_files": [str(key)], **sections.get("push", {})}
     path = folder / "quotabell.yaml"
     path.write_text(yaml.safe_dump(content))
     return path

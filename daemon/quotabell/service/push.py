@@ -18,7 +18,7 @@ from quotabell.store.push import PushStore
 
 
 class KeyMissing(QuotabellError):
-    """Browsers are subscribed with a VAPID key whose private part is not here."""
+    """A VAPID key is in force whose private part is not here."""
 
 
 async def keyring(
@@ -26,16 +26,16 @@ async def keyring(
 ) -> Keyring:
     """The signers of this daemon's keys, newest first.
 
-    Raises KeyMissing if active subscriptions were made with a key that is not among them.
+    Raises KeyMissing if a key that is in force is not among them: another replica gives it to
+    browsers, or some are subscribed with it.
     """
     keys = [VapidKey.load(path) for path in key_files] or [VapidKey.load_or_create(data_dir)]
     ring = Keyring([VapidSigner(key, subject) for key in keys])
-    if missing := await store.keys_in_use() - ring.ids:
+    if missing := await store.adopt_keys([(key.id, key.public) for key in keys]):
         raise KeyMissing(
-            f"browsers are subscribed with the VAPID keys {', '.join(sorted(missing))}, whose "
-            "private parts are not here; name their files in push.key_files, newest first"
+            f"the VAPID keys {', '.join(sorted(missing))} are in force, whose private parts are "
+            "not here; name their files in push.key_files, newest first, as every replica does"
         )
-    await store.learn_keys({key.id: key.public for key in keys})
     return ring
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -74,12 +74,18 @@ class PushStore:
             rows = await connection.fetch(_SQL["listed"], user, operators, at, key, limit)
         return [dict(row) for row in rows]
 
-    async def learn_keys(self, keys: Mapping[str, str]) -> None:
-        """Remember public keys by their ids."""
-        async with self.database.transaction() as connection:
-            for key, public in sorted(keys.items()):
-                await connection.execute(_SQL["learn_key"], key, public)
+    async def adopt_keys(self, keys: Sequence[tuple[str, str]]) -> set[str]:
+        """Make a daemon's keys (id and public part, newest first) the ones in force.
 
-    async def keys_in_use(self) -> set[str]:
-        """Ids of the keys without which some active subscription cannot be reached."""
-        return {row["id"] for row in await self.database.fetch(_SQL["used_keys"])}
+        Returns the ids of keys that it would need and does not have: the one that browsers are
+        given by other daemons, and those that active subscriptions were made with. Then nothing
+        was changed.
+        """
+        ids = [key for key, _ in keys]
+        async with self.database.transaction() as connection:
+            await connection.execute(_SQL["lock_keys"])
+            missing = {row["id"] for row in await connection.fetch(_SQL["missing_keys"], ids)}
+            if not missing:
+                publics = [public for _, public in keys]
+                await connection.execute(_SQL["adopt_keys"], ids, publics)
+        return missing

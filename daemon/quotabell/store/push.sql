@@ -45,10 +45,25 @@ where ($1::text is null or user_id = $1)
 order by created_at desc, id desc
 limit $5;
 
--- learn_key: remember a key of this daemon
-insert into vapid_keys (id, public_key) values ($1, $2)
-on conflict (id) do update set is_active = true;
+-- lock_keys: one daemon after the other decides which keys are in force
+lock table vapid_keys in share row exclusive mode;
 
--- used_keys: ids of keys that active subscriptions were made with
-select distinct vapid_key_id as id from push_subscriptions
-where is_active and vapid_key_id is not null;
+-- missing_keys: the key that new browsers are given, and those of active subscriptions, as far as
+-- they are not among the given ones
+select id from (
+    select id from vapid_keys where is_active order by created_at desc, id limit 1
+) newest
+where id <> all ($1::text[])
+union
+select vapid_key_id from push_subscriptions
+where is_active and vapid_key_id is not null and vapid_key_id <> all ($1::text[]);
+
+-- adopt_keys: these are in force: the first, and the others while somebody is subscribed with them
+with left_away as (
+    update vapid_keys set is_active = false where is_active and id <> all ($1::text[])
+)
+insert into vapid_keys (id, public_key, is_active)
+select k.id, k.public_key, k.n = 1 or exists (
+    select from push_subscriptions s where s.is_active and s.vapid_key_id = k.id)
+from unnest($1::text[], $2::text[]) with ordinality as k (id, public_key, n)
+on conflict (id) do update set is_active = excluded.is_active;
