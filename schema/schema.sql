@@ -650,6 +650,7 @@ CREATE TABLE public.deliveries (
     episode bigint,
     seq integer,
     place bigint GENERATED ALWAYS AS (((episode << 24) | (LEAST(seq, 16777215))::bigint)) STORED,
+    lane uuid GENERATED ALWAYS AS ((md5((((((((state_id)::text || '/'::text) || kind) || '/'::text) || channel) || '/'::text) || target)))::uuid) STORED,
     resolves boolean DEFAULT false NOT NULL,
     asked boolean DEFAULT false NOT NULL,
     status text DEFAULT 'pending'::text NOT NULL,
@@ -935,11 +936,11 @@ CREATE INDEX deliveries_due ON public.deliveries USING btree (asked, origin, due
 
 CREATE INDEX deliveries_due_first ON public.deliveries USING btree (asked, due, origin) WHERE (status = 'pending'::text);
 
-CREATE INDEX deliveries_open_of_lane ON public.deliveries USING btree (state_id, kind, channel, target, place) WHERE ((state_id IS NOT NULL) AND (status = ANY (ARRAY['pending'::text, 'leased'::text])));
+CREATE INDEX deliveries_open_of_lane ON public.deliveries USING btree (lane, place) WHERE ((lane IS NOT NULL) AND (status = ANY (ARRAY['pending'::text, 'leased'::text])));
 
-CREATE INDEX deliveries_sent_of_lane ON public.deliveries USING btree (state_id, kind, channel, target, place) WHERE ((state_id IS NOT NULL) AND (status = 'sent'::text));
+CREATE INDEX deliveries_sent_of_lane ON public.deliveries USING btree (lane, place) WHERE ((lane IS NOT NULL) AND (status = 'sent'::text));
 
-CREATE UNIQUE INDEX deliveries_under_way ON public.deliveries USING btree (state_id, kind, channel, target) WHERE (status = 'leased'::text);
+CREATE UNIQUE INDEX deliveries_under_way ON public.deliveries USING btree (lane) WHERE (status = 'leased'::text);
 
 CREATE INDEX notification_history_of_user ON public.notification_history USING btree (user_id, created_at DESC, id);
 

@@ -26,6 +26,8 @@ create table public.deliveries (
     episode bigint,
     seq integer,                                  -- of the transition within the episode
     place bigint generated always as (episode << 24 | least(seq, 16777215)) stored, -- in the lane
+    lane uuid generated always as (               -- one narrow key for the indexes below
+        md5(state_id::text || '/' || kind || '/' || channel || '/' || target)::uuid) stored,
     resolves boolean not null default false,      -- goes only to whom the alert was told
     asked boolean not null default false,         -- a test or resend: after all alerts
     status text not null default 'pending' check (status in (
@@ -56,13 +58,13 @@ create index deliveries_due_first on public.deliveries (asked, due, origin)
     where status = 'pending';
 -- At most one message of a lane is under way to a target, whoever sends it: an older one can
 -- never arrive after a newer one.
-create unique index deliveries_under_way on public.deliveries (state_id, kind, channel, target)
+create unique index deliveries_under_way on public.deliveries (lane)
     where status = 'leased';
 -- A lane's open messages, and the last that went: lanes grow for years, looking into one must not.
-create index deliveries_open_of_lane on public.deliveries (state_id, kind, channel, target, place)
-    where state_id is not null and status in ('pending', 'leased');
-create index deliveries_sent_of_lane on public.deliveries (state_id, kind, channel, target, place)
-    where state_id is not null and status = 'sent';
+create index deliveries_open_of_lane on public.deliveries (lane, place)
+    where lane is not null and status in ('pending', 'leased');
+create index deliveries_sent_of_lane on public.deliveries (lane, place)
+    where lane is not null and status = 'sent';
 
 -- One try of a delivery; written before it is made, so that none is ever unknown of. Without a
 -- foreign key, which would cost every claim a tenth of its time; a trigger does its work.

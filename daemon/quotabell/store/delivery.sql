@@ -42,19 +42,22 @@ with candidates as materialized (
         p.state_id, p.kind, p.episode, p.seq, p.resolves,
         p.alert_id is null, p.expires_at
     from picked p
-    join push_subscriptions s on s.is_active and s.user_id = any (
-        array[p.user_id, case when p.own_only then p.user_id else '' end])
+    cross join lateral (
+        select s.*,
+            md5(p.state_id::text || '/' || p.kind || '/webpush/' || s.id::text)::uuid as lane
+        from push_subscriptions s
+        where s.is_active and s.user_id = any (
+            array[p.user_id, case when p.own_only then p.user_id else '' end])
+    ) s
     where not p.orphan and (
         not p.resolves
         or exists (
             select from deliveries d
-            where d.state_id = p.state_id and d.kind = p.kind
-                and d.channel = 'webpush' and d.target = s.id::text
+            where d.lane = s.lane
                 and d.status in ('pending', 'leased') and d.place < p.place and not d.resolves)
         or (
             select not d.resolves from deliveries d
-            where d.state_id = p.state_id and d.kind = p.kind
-                and d.channel = 'webpush' and d.target = s.id::text
+            where d.lane = s.lane
                 and d.status = 'sent' and d.place < p.place
             order by d.place desc limit 1))
     on conflict (notification_id, channel, target) do nothing
@@ -136,14 +139,12 @@ with recursive head as materialized (
                 max(e.place) filter (where e.status = 'pending' and e.tries > 0) as tried,
                 max(e.episode) filter (where not e.resolves) as firing
             from deliveries e
-            where e.state_id = d.state_id and e.kind = d.kind
-                and e.channel = d.channel and e.target = d.target
+            where e.lane = d.lane
                 and e.status in ('pending', 'leased')
         ) lane
         left join lateral (
             select e.place, e.resolves from deliveries e
-            where e.state_id = d.state_id and e.kind = d.kind
-                and e.channel = d.channel and e.target = d.target and e.status = 'sent'
+            where e.lane = d.lane and e.status = 'sent'
             order by e.place desc limit 1
         ) last on true
         where d.status = 'pending' and d.asked = $7 and d.origin = w.origin
@@ -154,8 +155,7 @@ with recursive head as materialized (
                 and (not d.resolves or last.resolves is false or lane.earlier is not true)
                 and not exists (
                     select from deliveries e
-                    where e.state_id = d.state_id and e.kind = d.kind
-                        and e.channel = d.channel and e.target = d.target
+                    where e.lane = d.lane
                         and e.status in ('pending', 'leased')
                         and e.place < d.place
                         and e.place >= greatest(lane.tried, last.place, 0)
@@ -199,13 +199,11 @@ with overtaken as (
         select case
             when exists (
                 select from deliveries e
-                where e.state_id = c.state_id and e.kind = c.kind and e.channel = c.channel
-                    and e.target = c.target and e.status = 'sent' and e.place > c.place)
+                where e.lane = c.lane and e.status = 'sent' and e.place > c.place)
             then true
             when exists (
                 select from deliveries e
-                where e.state_id = c.state_id and e.kind = c.kind and e.channel = c.channel
-                    and e.target = c.target and e.status in ('pending', 'leased')
+                where e.lane = c.lane and e.status in ('pending', 'leased')
                     and e.status = 'pending' and e.tries > 0 and e.place > c.place)
             then false end as arrived
     ) l
