@@ -24,6 +24,7 @@ from quotabell.log import Logger, Logging
 from quotabell.metrics import Metrics
 from quotabell.service import faults
 from quotabell.service.commit import Committer
+from quotabell.service.counting import Counting
 from quotabell.service.deliver import Deliverer
 from quotabell.service.evaluate import Evaluator
 from quotabell.service.exposition import UsageExposition
@@ -45,6 +46,7 @@ from quotabell.store.leases import LeaseStore
 from quotabell.store.listener import HintListener
 from quotabell.store.migrate import migrate
 from quotabell.store.push import PushStore
+from quotabell.store.quotas import QuotaStore
 from quotabell.store.settings import SettingsStore
 from quotabell.store.settling import SettlingStore
 from quotabell.store.thresholds import ThresholdStore
@@ -116,7 +118,8 @@ async def serve(
         await _patiently(database.open, log, patience)
         tasks.start(database.watch())
 
-        mirror = Mirror(SettingsStore(database), metrics, log)
+        counting = Counting(QuotaStore(database), metrics, log)
+        mirror = Mirror(SettingsStore(database), counting, metrics, log)
         await mirror.put(config)
 
         event_store = EventStore(database)
@@ -131,21 +134,21 @@ async def serve(
         usage_store = UsageStore(database)
         exposition = UsageExposition(usage_store, event_store, log)
         tasks.start(exposition.run())
-        committer = Committer(
+        committer: usage.SnapshotCommitter = Committer(
             usage_store,
             metrics,
             log,
             max_pending=config.ingest.max_pending,
-            on_stored=exposition.states.patch,
+            on_stored=lambda stored: exposition.states.patch(stored.states),
         )
         tasks.start(committer.run())
         tasks.start(committer.sweep())
-        event_committer = Committer(
+        event_committer: events.EventCommitter = Committer(
             event_store,
             metrics,
             log,
             max_pending=config.ingest.max_pending,
-            on_stored=exposition.sums.patch,
+            on_stored=exposition.show,
         )
         tasks.start(event_committer.run())
         tasks.start(event_committer.sweep())
@@ -180,6 +183,8 @@ async def serve(
             instance=instance.id,
             every=config.alerts.evaluate_every.total_seconds(),
             steps=[
+                counting.keep_periods,
+                counting.follow,
                 ringer.rearm,
                 ringer.ring_due,
                 ringer.make_good,
@@ -196,7 +201,7 @@ async def serve(
 
         def hint(payload: str) -> None:
             deliverer.wake()
-            if payload == "rearm":
+            if payload:
                 evaluator.wake()
 
         if not config.database.polls:

@@ -62,6 +62,10 @@ class MigrationFailed(QuotabellError):
     """The database schema could not be brought up to date."""
 
 
+class UnknownQuota(QuotabellError):
+    """No such quota is in force."""
+
+
 class DataDirectoryInUse(QuotabellError):
     """Another daemon holds this data directory."""
 

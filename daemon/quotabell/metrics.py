@@ -114,6 +114,11 @@ class Metrics:
             "Whether hints of the database arrive; without them it is polled.",
             registry=registry,
         )
+        self.recount_pending = Gauge(
+            "quotabell_recount_pending",
+            "Quotas whose states do not follow a change of the configuration yet.",
+            registry=registry,
+        )
         self.config_in_sync = Gauge(
             "quotabell_config_in_sync",
             "Whether this replica's configuration is the one mirrored to the database.",

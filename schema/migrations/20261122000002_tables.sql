@@ -49,6 +49,7 @@ create table quotabell_new.token_usage (
     reported_at timestamptz not null default now(),
     prev_reported_at timestamptz,                 -- before the last statement that wrote the row
     prev_used bigint,
+    generation integer not null default 0,        -- of its quota's definition; 0: no quota
     alert_at float8 not null default '-infinity', -- ring at this percentage; -infinity: not armed
     resolve_at float8 not null default '-infinity', -- ease or end the alert below this percentage
     created_at timestamptz not null default now(),
@@ -152,6 +153,7 @@ create table public.settings (
     config_hash text not null default '',
     default_thresholds float8[] not null default '{75,90,100}',
     hysteresis float8 not null default 5,         -- percentage points
+    generation integer not null default 0,        -- grows whenever a quota changes
     updated_at timestamptz not null default now(),
     constraint settings_pkey primary key (id),
     constraint settings_one_row check (id),
@@ -163,6 +165,45 @@ create table public.settings (
 create trigger quotabell_touch before update on public.settings
     for each row when (old.* is distinct from new.*) execute function public.quotabell_touch();
 insert into public.settings default values;
+
+-- The configured quotas as they are in force for all replicas, and how far their states follow.
+-- A new definition is counted anew from the events (recount), then each of its states gets its
+-- limit and is compared with its thresholds (settle), then it is ready. A quota that is no longer
+-- configured is removed once its open states are.
+create table public.quotas (
+    name text not null,
+    definition jsonb not null,                    -- as the configuration has it
+    fingerprint text not null,                    -- of what decides how events are counted
+    thresholds float8[],                          -- NULL: those of the scopes
+    notify text[] not null,                       -- owner, operators, everyone
+    generation integer not null,                  -- which brought the fingerprint
+    counted_from timestamptz not null,            -- start of the first period that is complete
+    phase text not null,
+    -- Recount: the last event that was counted again. Its time in the order of their key.
+    done_day date,
+    done_source text,
+    done_event text,
+    -- Settle: the last state that was compared.
+    settled text[] not null default '{"","","",""}', -- user, quota, provider, model
+    settled_period timestamptz not null default '-infinity',
+    seeding boolean not null default false,       -- alerts found now are told in one message
+    changed_at timestamptz not null default now(),
+    constraint quotas_pkey primary key (name),
+    constraint quotas_phase check (phase in ('recount', 'settle', 'ready', 'removed')),
+    constraint quotas_notify check (notify <@ array['owner', 'operators', 'everyone'])
+);
+
+-- The periods of each quota, from the one before the present to some ahead, because only a
+-- program that knows time zones can work them out.
+create table public.quota_periods (
+    quota text not null,
+    period_start timestamptz not null,
+    period_end timestamptz not null,
+    constraint quota_periods_pkey primary key (quota, period_start),
+    constraint quota_periods_quota foreign key (quota) references public.quotas (name)
+        on delete cascade,
+    constraint quota_periods_order check (period_start < period_end)
+);
 
 -- Who does the work that only one replica may do, until when.
 create table public.leases (
@@ -188,7 +229,7 @@ begin
 end $$;
 
 select public.quotabell_protect(
-    'settings', 'leases', 'quotabell_touch()', 'quotabell_endpoint()');
+    'settings', 'quotas', 'quota_periods', 'leases', 'quotabell_touch()', 'quotabell_endpoint()');
 
 -- migrate:down
 
@@ -210,7 +251,8 @@ begin
             'go, connect with options=-cquotabell.drop_rows=yes', held;
     end if;
     drop table public.token_usage, public.token_thresholds, public.push_subscriptions,
-        public.notification_history, public.settings, public.leases;
+        public.notification_history, public.settings, public.quota_periods, public.quotas,
+        public.leases;
     drop function public.quotabell_touch();
     drop function public.quotabell_endpoint();
     drop schema if exists quotabell_new cascade;

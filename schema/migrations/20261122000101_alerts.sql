@@ -23,6 +23,7 @@ create table public.alerts (
         'usage removed')),
     acknowledged_at timestamptz,
     acknowledged_by text,
+    seeded boolean not null default false,        -- found by a recount, not by usage
     started_at timestamptz not null default now(),
     ended_at timestamptz,
     updated_at timestamptz not null default now()
@@ -63,13 +64,16 @@ alter table public.rearm_scopes enable row level security;
 -- caller's making could stand in for one of Postgres. Those that only compute are in PL/pgSQL,
 -- which keeps their plans.
 
--- The thresholds of a quota state, ascending: of the most specific scope that has an active
--- one (provider and user, provider, user, anyone), else the configuration's defaults.
-create function public.quotabell_thresholds(of_provider text, of_user text) returns float8[]
+-- The thresholds of a quota state, ascending: the quota's own, else of the most specific scope
+-- that has an active one (provider and user, provider, user, anyone), else the defaults.
+create function public.quotabell_thresholds(of_quota text, of_provider text, of_user text)
+returns float8[]
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return coalesce((
+    return coalesce(
+        (select thresholds from public.quotas where name = of_quota),
+        (
             select array_agg(threshold_percentage order by threshold_percentage)
             from public.token_thresholds
             where is_active and provider in (of_provider, '*') and user_id in (of_user, '')
@@ -79,7 +83,7 @@ begin
         (select default_thresholds from public.settings));
 end $$;
 
--- The lowest active threshold of any scope: what a new row may be armed with unseen. Too low
+-- The lowest active threshold of any scope or quota: what a new row may be armed with unseen. Too low
 -- is safe, since the trigger then only arms the row properly. Infinity where there is none: who
 -- adds one has the rows compared anew.
 create function public.quotabell_lowest_threshold() returns float8
@@ -88,6 +92,7 @@ as $$
 begin
     return coalesce(least(
         (select min(threshold_percentage) from public.token_thresholds where is_active),
+        (select min(t) from public.quotas, unnest(thresholds) as t),
         (select min(t) from public.settings, unnest(default_thresholds) as t)), 'infinity');
 end $$;
 
@@ -104,6 +109,15 @@ as $$
     end
 $$;
 
+-- What a quota state is called: provider and model, as far as its quota tells them apart.
+create function public.quotabell_name(quota text, provider text, model text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+    select concat_ws(', ',
+        case when quota not like 'reported%' then quota end,
+        nullif(concat_ws(' / ', nullif(provider, '*'), nullif(model, '*')), ''))
+$$;
+
 -- The last transition of an alert into the history, where it waits for its delivery.
 create function public.quotabell_announce(a public.alerts) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -116,7 +130,7 @@ begin
         user_id, alert_id, seq, kind, transition, level, title, body, data
     ) values (
         a.user_id, a.id, a.seq, a.kind, a.status, a.level,
-        format('%s / %s %s', a.provider, a.model, case
+        format('%s %s', public.quotabell_name(a.quota, a.provider, a.model), case
             when a.status = 'resolved' then 'is resolved: ' || a.reason
             -- Cut, not rounded: 99.99 % is not 100 %.
             else 'is at ' || trim_scale(div(a.tokens_used * 1000::numeric, a.token_limit) / 10)
@@ -130,6 +144,12 @@ begin
             'percentage', a.tokens_used * 100.0::float8 / a.token_limit,
             'threshold', a.level, 'reason', a.reason, 'periodEnd', period_end)
     ) on conflict (alert_id, seq) do nothing;
+    if a.seeded and a.seq = 1 then
+        update public.notification_history set status = 'suppressed',
+            error = 'found by counting again: told in one message for all'
+        where alert_id = a.id and seq = 1;
+        return;
+    end if;
     perform pg_notify('quotabell', '');
 end $$;
 
@@ -170,12 +190,14 @@ declare
     next float8 := 'infinity';
 begin
     select * into s from public.token_usage where id = state for no key update;
-    if not found then
+    -- While its quota is counted again, what it says is not known yet.
+    if not found
+        or exists (select from public.quotas where name = s.quota and phase = 'recount') then
         return;
     end if;
     select * into a from public.alerts
     where state_id = state and kind = 'threshold' and status = 'firing' for no key update;
-    select public.quotabell_thresholds(s.provider, s.user_id), c.hysteresis
+    select public.quotabell_thresholds(s.quota, s.provider, s.user_id), c.hysteresis
     into strict thresholds, hysteresis from public.settings c;
     open := s.period_end is null or s.period_end > now();
     foreach t in array thresholds loop
@@ -193,9 +215,10 @@ begin
     end;
     if held is not null and a.id is null then
         insert into public.alerts (
-            state_id, user_id, quota, provider, model, level, tokens_used, token_limit
+            state_id, user_id, quota, provider, model, level, tokens_used, token_limit, seeded
         ) values (
-            s.id, s.user_id, s.quota, s.provider, s.model, held, s.tokens_used, s.token_limit
+            s.id, s.user_id, s.quota, s.provider, s.model, held, s.tokens_used, s.token_limit,
+            coalesce(current_setting('quotabell.seeding', true), '') = 'on'
         ) returning * into a;
         perform public.quotabell_announce(a);
     elsif held > a.level then
@@ -422,7 +445,7 @@ insert into public.rearm_scopes default values;
 
 select public.quotabell_protect(
     'alerts', 'active_alerts', 'rearm_scopes',
-    'quotabell_thresholds(text,text)', 'quotabell_lowest_threshold()', 'quotabell_tokens(bigint)',
+    'quotabell_thresholds(text,text,text)', 'quotabell_name(text,text,text)', 'quotabell_lowest_threshold()', 'quotabell_tokens(bigint)',
     'quotabell_announce(public.alerts)', 'quotabell_announced()',
     'quotabell_ring(uuid)', 'quotabell_ring_safely(uuid)', 'quotabell_ring_trigger()',
     'quotabell_thresholds_changed()', 'quotabell_settings_changed()',
@@ -449,7 +472,8 @@ drop function public.quotabell_announced();
 drop function public.quotabell_announce(public.alerts);
 drop function public.quotabell_tokens(bigint);
 drop function public.quotabell_lowest_threshold();
-drop function public.quotabell_thresholds(text, text);
+drop function public.quotabell_name(text, text, text);
+drop function public.quotabell_thresholds(text, text, text);
 drop table public.rearm_scopes;
 drop view public.active_alerts;
 drop table public.alerts;

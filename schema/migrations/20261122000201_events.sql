@@ -30,6 +30,7 @@ create table public.usage_events (
     prev_reasoning bigint,
     prev_other bigint,
     prev_cost_usd numeric,
+    generation integer not null default 0,        -- of the quotas that it was first counted for
     received_at timestamptz not null default now(),
     constraint usage_events_pkey primary key (source, event_id, day),
     constraint usage_events_counts check (

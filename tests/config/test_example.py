@@ -71,6 +71,7 @@ def test_every_value_that_stands_there_is_the_default_as_it_is_shown() -> None:
         "auth.tokens",
         "database.url_file",
         "database.listen_url_file",
+        "quotas",
     }
 
 

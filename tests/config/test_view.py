@@ -48,7 +48,7 @@ def test_the_fingerprint_is_stable() -> None:
     assert fingerprint(Config()) == FINGERPRINT_OF_DEFAULTS
 
 
-FINGERPRINT_OF_DEFAULTS = "dac675b0f05f4eb2324e408135197dbf0c349a3e8decd0142748ee58e7f81359"
+FINGERPRINT_OF_DEFAULTS = "e313ccc0cd77aaa1cfd4c54b48b699fac81fdb3e04e5efd8346481f4de875c83"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,7 @@ FINGERPRINT_OF_DEFAULTS = "dac675b0f05f4eb2324e408135197dbf0c349a3e8decd0142748e
         (True, {"log": {"level": "debug"}}),
         (False, {"thresholds": {"default": [75, 90]}}),
         (False, {"thresholds": {"hysteresis": 4}}),
+        (False, {"quotas": [{"name": "q", "limit": 1, "window": "day"}]}),
     ],
 )
 def test_the_fingerprint_follows_the_mirrored_parts_only(

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quotabell.domain.events import KINDS, Kinds
 from quotabell.domain.matching import Match
 from quotabell.domain.periods import BlockWindow, Period, parse_window
 from quotabell.domain.quotas import (
     DEFAULT_WEIGHTS,
     DIMENSIONS,
-    KINDS,
     REMEMBERED_PERIODS,
     Charge,
     Override,
@@ -82,7 +82,7 @@ def decimals(**weights: str) -> dict[str, Decimal]:
     ],
 )
 def test_an_event_weighs_what_its_kinds_weigh_together(weights, kinds, requests, amount):
-    assert quota(weights=decimals(**weights)).weigh(kinds, requests) == amount
+    assert quota(weights=decimals(**weights)).weigh(Kinds(**kinds), requests) == amount
 
 
 @given(WEIGHTS, TOKENS, st.integers(0, 1000))
@@ -95,7 +95,7 @@ def test_weighing_is_exact_with_halves_away_from_zero(weights, kinds, requests):
         # What decimal calls "half up" is away from zero on both sides.
         expected = int(total.quantize(Decimal(1), ROUND_HALF_UP))
 
-    assert quota(weights=weights).weigh(kinds, requests) == expected
+    assert quota(weights=weights).weigh(Kinds(**kinds), requests) == expected
 
 
 # --- whom it counts for --------------------------------------------------------------------
@@ -121,6 +121,12 @@ def test_what_a_quota_does_not_count_per_is_shared(per):
     )
 
     assert quota(per=per).subject(*ALICE) == expected
+
+
+def test_a_counter_is_named_for_the_one_value_that_its_quota_matches():
+    match = Match(provider="openai", model="gpt-*", user="alice")
+
+    assert quota(match=match).subject(*ALICE) == ("alice", "openai", "*")
 
 
 def test_the_limit_is_that_of_the_first_override_that_matches():
@@ -281,7 +287,7 @@ def test_a_quota_cannot_be_changed():
     found = quota(weights=weights)
     weights["input"] = Decimal(3)
 
-    assert found.weigh({"input": 1}) == 2
+    assert found.weigh(Kinds(1)) == 2
     with pytest.raises(TypeError):
         found.weights["input"] = Decimal(3)  # type: ignore[index]
 
@@ -327,7 +333,7 @@ def test_every_quota_that_applies_charges_its_counter():
             ),
         ]
     )
-    charges = book.charges(*ALICE, {"input": 10, "output": 2}, NOON, requests=3)
+    charges = book.charges(*ALICE, Kinds(input=10, output=2), NOON, requests=3)
 
     assert charges == [
         Charge(
@@ -354,13 +360,13 @@ def test_every_quota_that_applies_charges_its_counter():
 
 
 def test_an_event_that_weighs_nothing_is_charged_nothing():
-    (charge,) = QuotaBook([quota(weights=decimals(input="0"))]).charges(*ALICE, {"input": 10}, NOON)
+    (charge,) = QuotaBook([quota(weights=decimals(input="0"))]).charges(*ALICE, Kinds(10), NOON)
 
     assert charge.amount == 0
 
 
 def test_without_a_quota_nothing_is_charged():
-    assert QuotaBook([]).charges(*ALICE, {"input": 1}, NOON) == []
+    assert QuotaBook([]).charges(*ALICE, Kinds(1), NOON) == []
 
 
 def test_two_quotas_of_one_name_are_refused():
@@ -398,9 +404,13 @@ def test_a_book_says_what_its_quotas_say_whatever_it_remembers(quotas, events, r
     book = QuotaBook(quotas, remembered=remembered)
 
     for caller, kinds, at in events:
-        assert book.charges(*caller, kinds, at) == [
+        assert book.charges(*caller, Kinds(**kinds), at) == [
             Charge(
-                q.name, *q.subject(*caller), *q.period_of(at), q.weigh(kinds), q.limit_for(*caller)
+                q.name,
+                *q.subject(*caller),
+                *q.period_of(at),
+                q.weigh(Kinds(**kinds)),
+                q.limit_for(*caller),
             )
             for q in quotas
             if q.applies(*caller)
@@ -424,7 +434,7 @@ def test_a_caller_is_matched_once_until_others_take_its_place():
     book = QuotaBook([quota(match=match)], remembered=2)
 
     for caller in (ALICE, ALICE, BOB, ALICE, CAROL, ALICE, BOB):
-        book.charges(*caller, {"input": 1}, NOON)
+        book.charges(*caller, Kinds(1), NOON)
 
     # Carol took the place of Bob, who was not met for longest.
     assert match.asked == ["alice", "bob", "carol", "bob"]
@@ -435,7 +445,7 @@ def test_a_caller_without_a_quota_is_remembered_too():
     book = QuotaBook([quota(match=match)])
 
     for _ in range(3):
-        assert book.charges(*ALICE, {"input": 1}, NOON) == []
+        assert book.charges(*ALICE, Kinds(1), NOON) == []
 
     assert match.asked == ["alice"]
 
@@ -458,7 +468,7 @@ def test_a_period_is_worked_out_once_in_whatever_order_events_come():
     hours = [NOON - timedelta(hours=i * 7 % 48) for i in range(96)]
 
     for at in hours:
-        for charge in book.charges(*ALICE, {"input": 1}, at):
+        for charge in book.charges(*ALICE, Kinds(1), at):
             assert charge.period_start <= at < charge.period_end
 
     assert sorted(window.asked) == sorted(set(hours))
@@ -471,7 +481,7 @@ def test_no_more_periods_are_kept_than_are_worth_it():
 
     for i in [*range(REMEMBERED_PERIODS + 1), 0, REMEMBERED_PERIODS]:
         at = NOON + timedelta(hours=i)
-        (charge,) = book.charges(*ALICE, {"input": 1}, at)
+        (charge,) = book.charges(*ALICE, Kinds(1), at)
         assert (charge.period_start, charge.period_end) == (at, at + timedelta(hours=1))
 
     # The first was forgotten, the last was not.

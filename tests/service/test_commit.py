@@ -149,7 +149,7 @@ async def test_what_is_answered_has_been_committed_and_passed_on(bench: Bench):
         Metrics(),
         log.configure("error").get_logger(),
         max_pending=10,
-        on_stored=lambda states: seen.extend(s.model for s in states),
+        on_stored=lambda stored: seen.extend(s.model for s in stored.states),
     )
     task = asyncio.create_task(committer.run())
     await committer.submit([item("a"), item("b")])

@@ -18,12 +18,14 @@ from quotabell.config import Config
 from quotabell.errors import Refused, Unavailable
 from quotabell.metrics import Metrics
 from quotabell.service import ring
+from quotabell.service.counting import Counting
 from quotabell.service.evaluate import LEASE, Evaluator, Step
 from quotabell.service.mirror import Mirror
 from quotabell.service.ring import Ringer
 from quotabell.store.alerts import AlertStore, Rung
 from quotabell.store.database import Database
 from quotabell.store.leases import LeaseStore
+from quotabell.store.quotas import QuotaStore
 from quotabell.store.settings import SettingsStore
 from tests.http.client import serving, snapshot
 from tests.support.bell import Bell, bell
@@ -487,11 +489,16 @@ async def test_a_reload_compares_every_state_anew(tmp_path: Path, dsn: str) -> N
 # --- the configuration in force ------------------------------------------------------------
 
 
+def mirror_of(pool: Database, metrics: Metrics) -> Mirror:
+    counting = Counting(QuotaStore(pool), metrics, LOG)
+    return Mirror(SettingsStore(pool), counting, metrics, LOG)
+
+
 async def test_the_last_configuration_counts_and_others_say_that_they_differ(
     tmp_path: Path, dsn: str, pool: Database
 ) -> None:
     metrics = [Metrics(), Metrics()]
-    one, two = (Mirror(SettingsStore(pool), m, LOG) for m in metrics)
+    one, two = (mirror_of(pool, m) for m in metrics)
     configs = [configure(tmp_path, dsn, thresholds={"default": [t]}) for t in (50, 60)]
 
     await one.put(configs[0])
@@ -507,7 +514,7 @@ async def test_the_last_configuration_counts_and_others_say_that_they_differ(
 async def test_only_a_different_configuration_has_states_compared_anew(
     tmp_path: Path, dsn: str, pool: Database
 ) -> None:
-    mirror = Mirror(SettingsStore(pool), Metrics(), LOG)
+    mirror = mirror_of(pool, Metrics())
     async with bell(dsn) as it:
         for thresholds, scopes in (([75, 90, 100], 0), ([50], 1), ([50], 0), ([50, 60], 1)):
             await mirror.put(configure(tmp_path, dsn, thresholds={"default": thresholds}))

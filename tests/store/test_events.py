@@ -128,8 +128,8 @@ async def test_replicas_with_the_halves_of_one_call_at_midnight_count_it_once(an
 
 async def test_a_correction_between_kinds_lowers_no_counter(any_dsn):
     async with opened(any_dsn) as store:
-        before = (await store.report([event(input=900, output=10)])).states[0]
-        after = (await store.report([event(input=100, cache_read=800, output=20)])).states[0]
+        before = (await store.report([event(input=900, output=10)])).totals[0]
+        after = (await store.report([event(input=100, cache_read=800, output=20)])).totals[0]
 
         assert (before.kinds.input, after.kinds.input) == (900, 900)
         assert after.kinds.cache_read == 800
@@ -141,7 +141,7 @@ async def test_costs_are_exact_and_corrected_too(any_dsn):
         await store.report([event(cost_usd=Decimal("0.1")), event("b", cost_usd=Decimal("0.2"))])
         counted = await store.report([event(output=20, cost_usd=Decimal("0.15"))])
 
-        assert counted.states[0].cost_usd == Decimal("0.35")
+        assert counted.totals[0].cost_usd == Decimal("0.35")
 
 
 async def test_totals_hold_more_than_a_bigint(any_dsn):
@@ -149,7 +149,7 @@ async def test_totals_hold_more_than_a_bigint(any_dsn):
         huge = {"input": 2**63 - 11, "output": 10}
         counted = await store.report([event("a", **huge), event("b", **huge)])
 
-        assert counted.states[0].kinds.input == 2 * (2**63 - 11)
+        assert counted.totals[0].kinds.input == 2 * (2**63 - 11)
 
 
 async def test_a_missing_day_is_made_when_it_is_needed(any_dsn):
@@ -223,7 +223,7 @@ async def test_batches_in_any_order_leave_the_same_sums_and_never_lower_a_counte
             await store.database.execute("truncate usage_events, token_totals")
             shown: dict[tuple[str, ...], tuple[int, ...]] = {}
             for batch in batches:
-                for total in (await store.report(batch)).states:
+                for total in (await store.report(batch)).totals:
                     key = (total.user_id, total.provider, total.model)
                     assert all(
                         new >= old

@@ -36,7 +36,9 @@ async def other(it: Bell, any_dsn: str) -> AsyncIterator[Bell]:
 
 async def test_the_most_specific_scope_with_an_active_threshold_counts(it: Bell) -> None:
     async def found() -> list[float]:
-        thresholds: list[float] = await it.value("select quotabell_thresholds('openai', 'ada')")
+        thresholds: list[float] = await it.value(
+            "select quotabell_thresholds('reported', 'openai', 'ada')"
+        )
         return thresholds
 
     assert await found() == [75, 90, 100]  # the configuration's

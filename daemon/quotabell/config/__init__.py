@@ -16,6 +16,7 @@ from quotabell.config.model import (
     Token,
 )
 from quotabell.config.net import Address
+from quotabell.config.quotas import Quota
 from quotabell.config.view import fingerprint, redacted
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "Push",
+    "Quota",
     "Scope",
     "Thresholds",
     "Token",

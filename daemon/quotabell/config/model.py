@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from quotabell.config import net
+from quotabell.config import net, units
 from quotabell.config.base import Section, part, revealed
 from quotabell.config.fields import (
     Contact,
@@ -39,6 +39,8 @@ from quotabell.config.fields import (
     bytes_between,
 )
 from quotabell.config.problems import BROKEN, Loc, key_path
+from quotabell.config.quotas import Quota
+from quotabell.config.quotas import contradictions as between_quotas
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["logfmt", "json", "console"]
@@ -198,6 +200,7 @@ class Config(Section):
     database: Database = Database()
     auth: Auth = Auth()
     ingest: Ingest = Ingest()
+    quotas: tuple[Quota, ...] = ()
     thresholds: Thresholds = Thresholds()
     alerts: Alerts = Alerts()
     push: Push = Push()
@@ -206,6 +209,7 @@ class Config(Section):
 
     @classmethod
     def contradictions(cls, raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
+        yield from between_quotas(raw.get("quotas"), _retention(raw.get("retention", {})))
         try:
             listen = net.parse_listen(raw.get("listen", "127.0.0.1:3001"))
         except ValueError:
@@ -217,3 +221,12 @@ class Config(Section):
                 f"{listen} is reachable from other machines, but auth.tokens is empty: "
                 "add a token, or listen on 127.0.0.1",
             )
+
+
+def _retention(raw: object) -> timedelta:
+    """How long events are kept; for ever, as far as that is not said rightly."""
+    default = Retention.model_fields["events"].default
+    try:
+        return units.parse_duration(part(raw, "events", default))
+    except ValueError:
+        return timedelta.max

@@ -19,6 +19,9 @@ def fingerprint(config: Config) -> str:
 
     Equal for files that mean the same: order, spelling and repeats do not count.
     """
-    mirrored = {"thresholds": config.thresholds.model_dump(mode="json")}
+    mirrored = {
+        "thresholds": config.thresholds.model_dump(mode="json"),
+        "quotas": {quota.name: quota.model_dump(mode="json") for quota in config.quotas},
+    }
     text = json.dumps(mirrored, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -56,6 +56,12 @@ class Match:
         """The keys that do not match just anything, with their patterns."""
         return {key: found for key in KEYS if ANY not in (found := getattr(self, key))}
 
+    def only(self, key: str) -> str | None:
+        """The one value of a key that can match, if there is just one."""
+        patterns: tuple[str, ...] = getattr(self, key)
+        one = len(patterns) == 1 and not _WILDCARD.search(patterns[0])
+        return patterns[0] if one else None
+
     def matches(
         self,
         *,

@@ -19,6 +19,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_BLOCK_HOURS = 24 * 366
 _BLOCK = re.compile(r"([1-9][0-9]{0,4})h")
 _SECOND = timedelta(seconds=1)
+_TICK = timedelta(microseconds=1)
 
 
 class Period(NamedTuple):
@@ -81,6 +82,20 @@ class BlockWindow:
 
 
 Window = CalendarWindow | BlockWindow
+
+
+def around(window: Window, now: datetime, ahead: timedelta, most: int) -> Iterator[Period]:
+    """The period before the one of ``now``, that one, and those that begin within ``ahead`` of
+    its end, at least one; ``most`` in all."""
+    present = window.period_of(now)
+    yield window.period_of(present.start - _TICK)
+    yield present
+    period = present
+    for _ in range(most - 2):
+        period = window.period_of(period.end)
+        yield period
+        if period.end > present.end + ahead:
+            return
 
 
 def parse_window(text: str, zone: ZoneInfo, anchor: datetime = EPOCH) -> Window:

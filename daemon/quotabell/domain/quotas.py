@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import operator
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
+from quotabell.domain.events import Kinds
 from quotabell.domain.matching import Match, Patterns
 from quotabell.domain.periods import EPOCH, CalendarWindow, Period, Window, parse_window
 from quotabell.domain.usage import BIGINT_MAX
@@ -24,10 +26,9 @@ Weighed = Literal[Kind, "request"]
 Dimension = Literal["provider", "model", "user"]
 Audience = Literal["owner", "operators", "everyone"]
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 DEFAULT_WEIGHTS: Mapping[Weighed, Decimal] = MappingProxyType(
-    {**dict.fromkeys(KINDS, Decimal(1)), "request": Decimal(0)}
+    {**dict.fromkeys(get_args(Kind), Decimal(1)), "request": Decimal(0)}
 )
 
 NOBODY = ""  # the user of a counter that users share
@@ -66,8 +67,9 @@ class Quota:
     weights: Mapping[Weighed, Decimal] = field(default_factory=dict, hash=False)
     thresholds: tuple[float, ...] | None = None
     notify: tuple[Audience, ...] = ("owner", "operators")
-    # The weights as whole numbers, in units of 1 / _scale; None: every token is just one.
-    _scaled: dict[Weighed, int] | None = field(init=False, repr=False, compare=False)
+    # The weights as whole numbers, in units of 1 / _scale, of the kinds and then of a request;
+    # None: every token is just one.
+    _scaled: tuple[int, ...] | None = field(init=False, repr=False, compare=False)
     _scale: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -82,7 +84,9 @@ class Quota:
         weights = MappingProxyType({**DEFAULT_WEIGHTS, **self.weights})
         ratios = {kind: weight.as_integer_ratio() for kind, weight in weights.items()}
         scale = math.lcm(*(below for _, below in ratios.values()))
-        scaled = {kind: above * scale // below for kind, (above, below) in ratios.items()}
+        scaled = tuple(
+            above * scale // below for above, below in (ratios[kind] for kind in get_args(Weighed))
+        )
         plain = weights == DEFAULT_WEIGHTS
         object.__setattr__(self, "per", tuple(d for d in DIMENSIONS if d in self.per))
         object.__setattr__(self, "weights", weights)
@@ -96,13 +100,14 @@ class Quota:
     def subject(self, provider: str, model: str, user: str) -> tuple[str, str, str]:
         """(user, provider, model) of the counter that an event of this caller goes to.
 
-        What the quota does not count per is NOBODY or SHARED: these are columns of a key, so
-        they are never null, and a provider and a model have at least one character.
+        What the quota does not count per is the one value that it matches, else NOBODY or
+        SHARED: these are columns of a key, so they are never null, and a provider and a model
+        have at least one character.
         """
         return (
-            user if "user" in self.per else NOBODY,
-            provider if "provider" in self.per else SHARED,
-            model if "model" in self.per else SHARED,
+            user if "user" in self.per else self.match.only("user") or NOBODY,
+            provider if "provider" in self.per else self.match.only("provider") or SHARED,
+            model if "model" in self.per else self.match.only("model") or SHARED,
         )
 
     def limit_for(self, provider: str, model: str, user: str) -> int:
@@ -117,18 +122,16 @@ class Quota:
                 return override.limit
         return self.limit
 
-    def weigh(self, kinds: Mapping[Kind, int], requests: int = 1) -> int:
+    def weigh(self, kinds: Kinds, requests: int = 1) -> int:
         """What one event takes of the limit: the weighted sum, rounded once.
 
         Exact for any numbers; halves go away from zero, as ``round(numeric)`` does in
         Postgres. Not bounded: the sum may be beyond a bigint.
         """
         if self._scaled is None:
-            return sum(kinds.values())
-        scaled, scale = self._scaled, self._scale
-        total = requests * scaled["request"]
-        for kind, tokens in kinds.items():
-            total += tokens * scaled[kind]
+            return sum(kinds)
+        scale = self._scale
+        total: int = sum(map(operator.mul, (*kinds, requests), self._scaled))
         rounded = (abs(total) + scale // 2) // scale
         return rounded if total >= 0 else -rounded
 
@@ -211,7 +214,8 @@ class QuotaBook:
     def __init__(self, quotas: Iterable[Quota], *, remembered: int = REMEMBERED_CALLERS) -> None:
         """``remembered``: how many callers at most. ValueError if two quotas share a name."""
         self.quotas = tuple(quotas)
-        if len({quota.name for quota in self.quotas}) < len(self.quotas):
+        self._by_name = {quota.name: quota for quota in self.quotas}
+        if len(self._by_name) < len(self.quotas):
             raise ValueError("two quotas have the same name")
         windows = {quota.window for quota in self.quotas}
         self._periods = {window: _Periods(window) for window in windows}
@@ -223,7 +227,7 @@ class QuotaBook:
         provider: str,
         model: str,
         user: str,
-        kinds: Mapping[Kind, int],
+        kinds: Kinds,
         at: datetime,
         requests: int = 1,
     ) -> list[Charge]:
@@ -243,6 +247,14 @@ class QuotaBook:
             amount = quota.weigh(kinds, requests)
             charges.append(Charge(name, to_user, to_provider, to_model, start, end, amount, limit))
         return charges
+
+    def period(self, name: str, at: datetime) -> Period:
+        """The period of a quota that ``at`` counts in; LookupError if there is no such quota."""
+        return self._periods[self._by_name[name].window].at(at)
+
+    def __getitem__(self, name: str) -> Quota:
+        """The quota of this name; LookupError."""
+        return self._by_name[name]
 
     def _remember(self, caller: Caller) -> tuple[_Counter, ...]:
         counters = tuple(

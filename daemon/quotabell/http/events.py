@@ -22,13 +22,13 @@ from quotabell.http.problem import SHOWN_ERRORS
 from quotabell.http.route import Answer, Route
 from quotabell.metrics import Metrics
 from quotabell.service.commit import Committer
-from quotabell.store.events import Total
+from quotabell.store.events import Counted as StoredEvents
 
 PATH = "/api/token-monitor/events"
 _NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 _MAX_CULPRITS = 20  # items of one request that the database may refuse before all of it is
 
-EventCommitter = Committer[UsageEvent, Outcome, Total]
+EventCommitter = Committer[UsageEvent, Outcome, StoredEvents]
 
 
 class ItemFault(msgspec.Struct):

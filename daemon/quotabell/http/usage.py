@@ -13,7 +13,7 @@ from prometheus_client import Counter
 
 from quotabell import __version__
 from quotabell.config import Ingest
-from quotabell.domain.usage import Receipt, Snapshot, StoredState, shown_percentage
+from quotabell.domain.usage import Receipt, Snapshot, shown_percentage
 from quotabell.errors import FieldError, QuotabellError, Rejected, Unavailable
 from quotabell.formats import snapshot
 from quotabell.http import body
@@ -22,9 +22,12 @@ from quotabell.http.route import Answer, Route
 from quotabell.metrics import Metrics
 from quotabell.service.commit import Committer
 from quotabell.store.database import Database
+from quotabell.store.usage import Reported
 
 _encode = msgspec.json.Encoder().encode
 _JSON = "application/json"
+
+SnapshotCommitter = Committer[Snapshot, Receipt, Reported]
 
 
 class Shown(msgspec.Struct, rename="camel", gc=False):
@@ -57,7 +60,7 @@ class Status(msgspec.Struct, rename="camel"):
 
 
 def routes(
-    committer: Committer[Snapshot, Receipt, StoredState],
+    committer: SnapshotCommitter,
     database: Database,
     metrics: Metrics,
     ingest: Ingest,

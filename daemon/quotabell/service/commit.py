@@ -11,7 +11,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from quotabell.errors import (
     Busy,
@@ -40,28 +40,28 @@ LATE = "no commit in time; whether it was stored is unknown, a repeat with ids i
 
 Item = TypeVar("Item")
 Receipt = TypeVar("Receipt")
-State = TypeVar("State")
 Item_contra = TypeVar("Item_contra", contravariant=True)
 Receipt_co = TypeVar("Receipt_co", covariant=True)
-State_co = TypeVar("State_co", covariant=True)
 
 
-class Committed(Protocol[Receipt_co, State_co]):
-    """A receipt for each item of a batch, in its order, and the rows as they are now."""
+class Committed(Protocol[Receipt_co]):
+    """A receipt for each item of a batch, in its order."""
 
     @property
     def receipts(self) -> Sequence[Receipt_co]: ...
-    @property
-    def states(self) -> Sequence[State_co]: ...
 
 
-class Store(Protocol[Item_contra, Receipt_co, State_co]):
+Stored = TypeVar("Stored", bound=Committed[Any])
+Stored_co = TypeVar("Stored_co", bound=Committed[Any], covariant=True)
+
+
+class Store(Protocol[Item_contra, Stored_co]):
     """Where batches of one kind of report go."""
 
     @property
     def database(self) -> Database: ...
 
-    async def report(self, batch: Sequence[Item_contra], /) -> Committed[Receipt_co, State_co]:
+    async def report(self, batch: Sequence[Item_contra], /) -> Stored_co:
         """Commit a batch in one transaction; raises Refused, Conflict, Unavailable."""
         ...
 
@@ -95,20 +95,20 @@ class _Report(Generic[Item, Receipt]):
             self.result.exception()  # no complaint if its client's handler is gone
 
 
-class Committer(Generic[Item, Receipt, State]):
+class Committer(Generic[Item, Receipt, Stored]):
     """Accepts reports while it runs; `run` is the one writer, `sweep` keeps the deadline.
 
-    ``on_stored`` is called with the rows of each commit, before its requests are answered.
+    ``on_stored`` is called with what each commit stored, before its requests are answered.
     """
 
     def __init__(
         self,
-        store: Store[Item, Receipt, State],
+        store: Store[Item, Stored],
         metrics: Metrics,
         log: Logger,
         *,
         max_pending: int,
-        on_stored: Callable[[Sequence[State]], None] = lambda states: None,
+        on_stored: Callable[[Stored], None] = lambda stored: None,
     ) -> None:
         self._store = store
         self._metrics = metrics
@@ -222,7 +222,7 @@ class Committer(Generic[Item, Receipt, State]):
             return
         self._metrics.commit_seconds.observe(perf_counter() - started)
         self._metrics.batch_events.observe(len(items))
-        self._on_stored(reported.states)
+        self._on_stored(reported)
         receipts = reported.receipts
         start = 0
         for report in batch:
@@ -230,7 +230,7 @@ class Committer(Generic[Item, Receipt, State]):
             report.succeed(receipts[start:end])
             start = end
 
-    async def _report(self, items: Sequence[Item]) -> Committed[Receipt, State]:
+    async def _report(self, items: Sequence[Item]) -> Stored:
         """Repeats what met another transaction; raises Conflict if it keeps doing so."""
         for _ in range(CONFLICT_REPEATS):
             try:

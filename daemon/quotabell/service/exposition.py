@@ -17,7 +17,7 @@ from quotabell.domain.exposition import QUOTA_FAMILIES, TOTAL_FAMILIES, Family, 
 from quotabell.domain.usage import StoredState
 from quotabell.errors import QuotabellError
 from quotabell.log import Logger
-from quotabell.store.events import EventStore, Total
+from quotabell.store.events import Counted, EventStore, Total
 from quotabell.store.usage import CurrentState, UsageStore
 
 REFRESH_EVERY = 0.5  # seconds, at least; and never more than a fifth of the time
@@ -96,7 +96,10 @@ class UsageExposition:
         self._events = events
         self._log = log
         self.states: Part[CurrentState | StoredState] = Part(
-            QUOTA_FAMILIES, lambda state: state.id, exposition.state_lines
+            QUOTA_FAMILIES,
+            # Not their id: of two periods of one quota only the present one is shown.
+            lambda state: (state.quota, state.provider, state.model, state.user_id),
+            exposition.state_lines,
         )
         self.sums: Part[Total] = Part(
             TOTAL_FAMILIES,
@@ -106,6 +109,11 @@ class UsageExposition:
         self._scraped = -SCRAPED_WITHIN
         self._wanted = asyncio.Event()
         self._fresh = asyncio.Event()
+
+    def show(self, counted: Counted) -> None:
+        """Show what a commit of usage events changed."""
+        self.sums.patch(counted.totals)
+        self.states.patch(counted.states)
 
     async def render(self) -> bytes:
         """The usage families; the first scrape after a pause waits for one refresh, bounded."""

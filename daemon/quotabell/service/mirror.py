@@ -5,20 +5,28 @@ from __future__ import annotations
 from quotabell.config import Config, fingerprint
 from quotabell.log import Logger
 from quotabell.metrics import Metrics
+from quotabell.service.counting import Counting
 from quotabell.store.settings import SettingsStore
 
 
 class Mirror:
     """The last start or reload of any replica decides; the others say that they differ."""
 
-    def __init__(self, store: SettingsStore, metrics: Metrics, log: Logger) -> None:
+    def __init__(
+        self, store: SettingsStore, counting: Counting, metrics: Metrics, log: Logger
+    ) -> None:
         self._store = store
+        self._counting = counting
         self._metrics = metrics
         self._log = log
         self._own = ""
 
     async def put(self, config: Config) -> None:
-        """Put this configuration in force; raises Unavailable."""
+        """Put this configuration in force; raises Unavailable.
+
+        It returns at once: that states follow it is the work of the rounds of evaluation.
+        """
+        await self._counting.put(config.quotas)
         own = fingerprint(config)
         await self._store.mirror(own, config.thresholds.default, config.thresholds.hysteresis)
         self._own = own

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from quotabell.domain.charging import Entry
 from quotabell.domain.events import (
     KINDS,
     Key,
@@ -21,8 +22,11 @@ from quotabell.domain.events import (
     reduce_repeats,
 )
 from quotabell.errors import Refused
+from quotabell.store.charges import charge
 from quotabell.store.database import Connection, Database, Undone
 from quotabell.store.queries import load
+from quotabell.store.quotas import QuotasInForce, keep_quotas
+from quotabell.store.usage import CurrentState
 
 _SQL = load("events")
 _MIDNIGHT = 0x6D69646E69676874  # "midnight": the lock of batches that look under two days
@@ -42,10 +46,12 @@ class Total(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """What became of each event of a batch, in its order, and the sums as they are now."""
+    """What became of each event of a batch, in its order; the sums and the open quota states
+    that it changed, as they are now."""
 
     receipts: list[Outcome]
-    states: list[Total]
+    totals: list[Total]
+    states: list[CurrentState]
 
 
 class _Change(NamedTuple):
@@ -62,6 +68,7 @@ class _Change(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class EventStore:
     database: Database
+    quotas: QuotasInForce = field(default_factory=QuotasInForce)
 
     async def report(self, batch: Sequence[UsageEvent]) -> Counted:
         """Count a batch of events, given in order of arrival, in one transaction.
@@ -98,10 +105,18 @@ class EventStore:
             await self.keep_days(day, day)
 
     async def _count(self, connection: Connection, batch: Sequence[UsageEvent]) -> Counted:
+        await keep_quotas(connection)
         reduced = reduce_repeats(batch, await _stored(connection, neighbour_keys(batch)))
         rows = await _insert(connection, reduced, self.database.clock.now())
         totals = await _add(connection, [_change(row) for row in rows.values()])
-        return Counted(outcomes(batch, reduced, _before(reduced, rows)), totals)
+        states = await self._charge(connection, list(rows.values()))
+        return Counted(outcomes(batch, reduced, _before(reduced, rows)), totals, states)
+
+    async def _charge(self, connection: Connection, rows: Sequence[Any]) -> list[CurrentState]:
+        if not rows:
+            return []
+        quotas = await self.quotas.at(connection, rows[0]["in_force"])
+        return await charge(connection, [_entry(row) for row in rows], quotas)
 
     async def totals(self) -> AsyncIterator[list[Total]]:
         """Every running sum, some at a time: making 100,000 at once takes too long."""
@@ -177,6 +192,19 @@ def _before(reduced: Reduced, rows: Mapping[int, Any]) -> list[int | None]:
 
 def _former(row: Any) -> Kinds:
     return Kinds(*(row[f"prev_{kind}"] for kind in KINDS))
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(
+        (row["day"], row["source"], row["event_id"]),
+        row["time"].astimezone(UTC),
+        row["provider"],
+        row["model"],
+        row["user_id"],
+        row["generation"],
+        Kinds(*(row[kind] for kind in KINDS)),
+        _former(row) if row["corrected"] else None,
+    )
 
 
 def _change(row: Any) -> _Change:

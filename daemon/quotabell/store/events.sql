@@ -14,12 +14,12 @@ join usage_events e using (source, event_id, day);
 -- concurrent writers never deadlock.
 insert into usage_events as e (
     source, event_id, day, time, user_id, provider, model,
-    input, cache_read, cache_write, output, reasoning, other, cost_usd
+    input, cache_read, cache_write, output, reasoning, other, cost_usd, generation
 )
 select
     i.source, i.event_id, i.day, i.time, i.user_id, i.provider, i.model,
-    i.input, i.cache_read, i.cache_write, i.output, i.reasoning, i.other, i.cost_usd
-from unnest(
+    i.input, i.cache_read, i.cache_write, i.output, i.reasoning, i.other, i.cost_usd, s.generation
+from settings s, unnest(
     $1::text[], $2::text[], $3::date[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
     $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
     $14::numeric[]
@@ -52,7 +52,8 @@ returning
     e.input, e.cache_read, e.cache_write, e.output, e.reasoning, e.other, e.cost_usd,
     e.corrections > 0 as corrected,
     e.prev_input, e.prev_cache_read, e.prev_cache_write, e.prev_output, e.prev_reasoning,
-    e.prev_other, e.prev_cost_usd;
+    e.prev_other, e.prev_cost_usd,
+    e.generation, (select generation from settings) as in_force;
 
 -- totals: add to the running sums, sorted by key; what is shown never falls
 insert into token_totals as t (

@@ -1,0 +1,66 @@
+"""Adding usage events to quota states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from quotabell.domain import charging
+from quotabell.domain.charging import Counter, Entry, InForce, Position, Sum
+from quotabell.store.database import Connection
+from quotabell.store.queries import load
+from quotabell.store.usage import CurrentState
+
+_SQL = load("charges")
+
+
+async def charge(
+    connection: Connection, entries: Sequence[Entry], quotas: InForce
+) -> list[CurrentState]:
+    """Add what entries of this transaction weigh; the states that are open now as they are then.
+
+    The transaction must have excluded a change of the quotas before it wrote the events.
+    """
+    if not quotas.book.quotas or not entries:
+        return []
+    come_to = await _positions(connection, charging.uncertain(entries, quotas))
+
+    def recounted(quota: str, position: Position) -> bool:
+        done = come_to[quota]
+        return done is None or position <= done
+
+    return await add(connection, charging.sums(charging.charges(entries, quotas, recounted)))
+
+
+async def _positions(connection: Connection, quotas: Sequence[str]) -> dict[str, Position | None]:
+    """The last event that was counted again, by quota; None: all were."""
+    if not quotas:
+        return {}
+    found: dict[str, Position | None] = {}
+    for row in await connection.fetch(_SQL["positions"], quotas):
+        # Nothing yet: before any event.
+        done = (row["done_day"] or date.min, row["done_source"] or "", row["done_event"] or "")
+        found[row["name"]] = done if row["phase"] == "recount" else None
+    return found
+
+
+async def add(connection: Connection, sums: Mapping[Counter, Sum]) -> list[CurrentState]:
+    """Add sums to their states; the ones that are open now as they are then."""
+    if not sums:
+        return []
+    more = {counter: added for counter, added in sums.items() if added.amount >= 0}
+    less = {counter: added for counter, added in sums.items() if added.amount < 0}
+    if less:
+        await connection.execute(_SQL["hold"], *zip(*sums, strict=True))
+    rows: list[Any] = []
+    if more:
+        columns = zip(
+            *((*counter, s.period_end, s.amount, s.limit) for counter, s in more.items()),
+            strict=True,
+        )
+        rows += await connection.fetch(_SQL["charge"], *columns)
+    if less:
+        columns = zip(*((*counter, -s.amount) for counter, s in less.items()), strict=True)
+        rows += await connection.fetch(_SQL["reduce"], *columns)
+    return [CurrentState(*row[:-1]) for row in rows if row["open"]]
