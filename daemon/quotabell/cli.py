@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -16,10 +17,14 @@ import yaml
 from quotabell import __version__, app, log
 from quotabell.config import Config, load, redacted
 from quotabell.errors import ConfigError, QuotabellError, SchemaTooNew, Unavailable
+from quotabell.metrics import Metrics
 from quotabell.service import faults
-from quotabell.store.embedded import EmbeddedPostgres
-from quotabell.store.instance import hold
+from quotabell.service.counting import Counting
+from quotabell.service.recount import check, recount
+from quotabell.store.database import Database
 from quotabell.store.migrate import migrate
+from quotabell.store.quotas import QuotaStore
+from quotabell.store.reach import reached
 
 # sysexits(3), so that a supervisor can tell what a restart will not cure.
 EX_UNAVAILABLE = 69
@@ -61,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         ("serve", _serve, "run the daemon"),
         ("migrate", _migrate, "bring the database schema up to date, then end"),
         ("check-config", _check_config, "check the configuration and show what is in force"),
+        ("recount", _recount, "count quotas anew from the events of their open periods"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument(
@@ -73,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
         if run is _serve:
             command.add_argument(
                 "--greet", action="store_true", help="say on standard output what to do next"
+            )
+        if run is _recount:
+            command.add_argument("quotas", nargs="*", metavar="QUOTA", help="default: all")
+            command.add_argument(
+                "--check", action="store_true", help="only compare; exit code 1 if they differ"
             )
         command.set_defaults(run=run)
     return parser
@@ -134,22 +145,32 @@ Prometheus scrapes {running.url}/metrics. Ctrl-C stops the daemon; the data stay
 def _migrate(config: Config, arguments: argparse.Namespace) -> int:
     async def run() -> None:
         logger = log.configure(config.log.level, config.log.format).get_logger()
-        dsn = config.database.url.get_secret_value()
-        if dsn:
+        url = config.database.url.get_secret_value()
+        async with reached(url, config.data_dir, logger) as dsn:
             await migrate(dsn)
-            return
-        instance = hold(config.data_dir)
-        server = EmbeddedPostgres(config.data_dir, logger)
-        try:
-            await server.start()
-            await migrate(server.dsn)
-        finally:
-            await server.stop()
-            instance.close()
 
     uvloop.run(run())
     print("the schema is up to date")
     return 0
+
+
+def _recount(config: Config, arguments: argparse.Namespace) -> int:
+    async def run() -> bool:
+        logger = log.configure("warning", config.log.format).get_logger()
+        async with contextlib.AsyncExitStack() as stack:
+            url = config.database.url.get_secret_value()
+            dsn = await stack.enter_async_context(reached(url, config.data_dir, logger))
+            prepared = config.database.prepared_statements
+            database = Database(dsn, pool_size=2, prepared_statements=prepared, log=logger)
+            stack.push_async_callback(database.close)
+            await database.open()
+            store = QuotaStore(database)
+            if not arguments.check:
+                counting = Counting(store, Metrics(), logger)
+                await recount(store, counting, arguments.quotas, print)
+            return await check(store, print)
+
+    return 0 if uvloop.run(run()) else 1
 
 
 def _check_config(config: Config, arguments: argparse.Namespace) -> int:
