@@ -220,6 +220,7 @@ async def serve(
                 *usage.routes(committer, database, metrics, config.ingest, gate.names()),
                 *events.routes(
                     event_committer,
+                    event_store,
                     metrics,
                     config.ingest,
                     gate.names(),

@@ -122,6 +122,52 @@ async def test_a_providers_own_usage_is_read(client: Client):
     assert 'quotabell_requests_total{provider="chat",model="gpt-5",user="reader"} 1' in metrics
 
 
+async def explain(client: Client, *events: Any) -> Any:
+    reply = await client.post(f"{PATH}?dryRun=true", json=list(events))
+    assert reply.status == 200, reply.body
+    return reply.json
+
+
+async def test_a_dry_run_says_how_each_item_would_count_and_stores_nothing(client: Client):
+    stored = event("dry-1", outputTokens=3, userId="dora")
+    await send(client, stored)
+    answer = await explain(
+        client,
+        stored,
+        stored | {"outputTokens": 9, "userId": "somebody else"},
+        event("dry-2", userId="dora"),
+        event("dry-2", outputTokens=1),
+        {"provider": "openai"},
+    )
+
+    items = answer["items"]
+    assert [(item["index"], item["outcome"]) for item in items] == [
+        (0, "duplicate"),
+        (1, "corrected"),
+        (2, "accepted"),
+        (3, "corrected"),
+    ]
+    assert [item["userId"] for item in items] == ["dora"] * 4
+    assert [item["totalTokens"] for item in items] == [10, 16, 7, 8]
+    key = {"source": "local/", "id": "dry-1", "day": stored["time"][:10]}
+    assert [item["duplicateOf"] for item in items] == [key, key, None, key | {"id": "dry-2"}]
+    assert items[1]["kinds"] == {
+        **{"input": 7, "cacheRead": 0, "cacheWrite": 0},
+        **{"output": 9, "reasoning": 0, "other": 0},
+    }
+    assert [item["index"] for item in answer["rejected"]] == [4]
+    assert await send(client, [stored, event("dry-2", userId="dora")]) == counts(
+        accepted=1, duplicates=1
+    )
+
+
+async def test_a_dry_run_is_true_or_false(client: Client):
+    reply = await client.post(f"{PATH}?dryRun=perhaps", json=event("x"))
+
+    assert reply.status == 422
+    assert reply.json["errors"][0]["field"] == "dryRun"
+
+
 async def test_prompts_and_answers_are_stored_nowhere(client: Client, shared_database: Database):
     canary = "the-canary-sings-at-dawn"
     body = event("secretive") | {

@@ -18,31 +18,19 @@ from quotabell.formats import events
 from quotabell.formats.event_body import EventBody
 from quotabell.http import body
 from quotabell.http.auth import Caller
+from quotabell.http.explained import Explanation, ItemFault, RejectedItem, explained_item
 from quotabell.http.problem import SHOWN_ERRORS
-from quotabell.http.route import Answer, Route
+from quotabell.http.route import Answer, Query, Route
 from quotabell.metrics import Metrics
 from quotabell.service.commit import Committer
 from quotabell.store.events import Counted as StoredEvents
+from quotabell.store.events import EventStore
 
 PATH = "/api/token-monitor/events"
 _NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 _MAX_CULPRITS = 20  # items of one request that the database may refuse before all of it is
 
 EventCommitter = Committer[UsageEvent, Outcome, StoredEvents]
-
-
-class ItemFault(msgspec.Struct):
-    """One offending value."""
-
-    field: str
-    message: str
-
-
-class RejectedItem(msgspec.Struct):
-    """An item that was refused; ``index`` is its place in the body."""
-
-    index: int
-    errors: list[ItemFault]
 
 
 class Counted(msgspec.Struct):
@@ -57,6 +45,7 @@ class Counted(msgspec.Struct):
 
 def routes(
     committer: EventCommitter,
+    store: EventStore,
     metrics: Metrics,
     ingest: Ingest,
     senders: Iterable[str],
@@ -86,12 +75,13 @@ def routes(
     async def take(request: web.Request, caller: Caller) -> web.StreamResponse:
         tell = counters(caller.name)
         try:
-            if "dryRun" in request.query:
-                raise Rejected([FieldError("dryRun", "is not available; leave it out to count")])
+            dry = _is_dry(request)
             ndjson = _is_ndjson(request)
             raw = await body.read(request, ingest.max_body)
             decoded = await body.decoded(raw, lambda data: decode(data, ndjson))
             own = [_owned(event, caller) for event in decoded.events]
+            if dry:
+                return await _explain(store, own, decoded)
             outcomes, errors = await _commit(committer, own, decoded)
         except Unavailable:
             tell["unavailable"].inc()
@@ -126,10 +116,42 @@ def routes(
             "ingest",
             "Report usage events: one, an array, or NDJSON",
             request=EventBody | list[EventBody],
-            answers={200: Answer("Committed, apart from what was rejected", Counted)},
+            query=(
+                Query(
+                    "dryRun",
+                    "Say how each item would count, and store nothing",
+                    {"type": "boolean", "default": False},
+                ),
+            ),
+            answers={
+                200: Answer(
+                    "Committed, apart from what was rejected; with dryRun, what would be",
+                    (Counted, Explanation),
+                )
+            },
             faults=(503,),
         )
     ]
+
+
+def _is_dry(request: web.Request) -> bool:
+    """Raises Rejected for a value that is neither true nor false."""
+    value = request.query.get("dryRun", "false").lower()
+    if value not in ("true", "false"):
+        raise Rejected([FieldError("dryRun", "must be true or false")])
+    return value == "true"
+
+
+async def _explain(
+    store: EventStore, own: list[UsageEvent], decoded: events.DecodedEvents
+) -> web.Response:
+    found = await store.explain(own)
+    items = [
+        explained_item(index, event, explained)
+        for index, event, explained in zip(decoded.indices, own, found, strict=True)
+    ]
+    answer = Explanation("events", items, _by_item(decoded.errors))
+    return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 
 
 def _is_ndjson(request: web.Request) -> bool:

@@ -180,12 +180,17 @@ def _bodies(routes: Sequence[Route]) -> tuple[dict[int, Any], dict[str, Any]]:
 def _answers(routes: Sequence[Route]) -> tuple[dict[tuple[int, int], Any], dict[str, Any]]:
     """The schema of each route's good answers, and what these refer to."""
     models = [
-        ((id(r), status), answer.model)
+        ((id(r), status), model)
         for r in routes
         for status, answer in r.answers.items()
-        if answer.model is not None
+        for model in answer.models
     ]
-    found, shared = msgspec.json.schema_components(
+    made, shared = msgspec.json.schema_components(
         [Problem, *(model for _, model in models)], ref_template=_SCHEMAS + "{name}"
     )
-    return dict(zip((key for key, _ in models), found[1:], strict=True)), shared
+    schemas: dict[tuple[int, int], list[Any]] = {}
+    for (key, _), schema in zip(models, made[1:], strict=True):
+        schemas.setdefault(key, []).append(schema)
+    return {
+        key: own[0] if len(own) == 1 else {"anyOf": own} for key, own in schemas.items()
+    }, shared

@@ -14,11 +14,19 @@ Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
 
 class Answer(NamedTuple):
-    """A good answer. ``model``: what msgspec encodes as JSON; None: no body, or text."""
+    """A good answer. ``model``: what msgspec encodes as JSON, a tuple if it may be one of
+    several; None: no body, or text."""
 
     description: str = "Done"
     model: Any = None
     content_type: str = "application/json"
+
+    @property
+    def models(self) -> tuple[Any, ...]:
+        """What it may be encoded from."""
+        if self.model is None:
+            return ()
+        return self.model if isinstance(self.model, tuple) else (self.model,)
 
 
 class Query(NamedTuple):

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from quotabell.domain import explain as explaining
 from quotabell.domain.charging import Entry
 from quotabell.domain.events import (
     KINDS,
@@ -21,6 +22,7 @@ from quotabell.domain.events import (
     outcomes,
     reduce_repeats,
 )
+from quotabell.domain.explain import Explained, Stored
 from quotabell.errors import Refused
 from quotabell.store.charges import charge
 from quotabell.store.database import Connection, Database, Undone
@@ -118,6 +120,16 @@ class EventStore:
         quotas = await self.quotas.at(connection, rows[0]["in_force"])
         return await charge(connection, [_entry(row) for row in rows], quotas)
 
+    async def explain(self, batch: Sequence[UsageEvent]) -> list[Explained]:
+        """What would become of each event of a batch if it came now; nothing is stored."""
+        keys = explaining.keys(batch)
+        columns = [[key[n] for key in keys] for n in range(3)]
+        async with self.database.connection() as connection:
+            quotas = await self.quotas.read(connection)
+            rows = await connection.fetch(_SQL["known"], *columns)
+        stored = {(row["source"], row["event_id"], row["day"]): _known(row) for row in rows}
+        return explaining.explain(batch, stored, quotas.book, self.database.clock.now())
+
     async def totals(self) -> AsyncIterator[list[Total]]:
         """Every running sum, some at a time: making 100,000 at once takes too long."""
         rows = await self.database.fetch(_SQL["current_totals"])
@@ -204,6 +216,16 @@ def _entry(row: Any) -> Entry:
         row["generation"],
         Kinds(*(row[kind] for kind in KINDS)),
         _former(row) if row["corrected"] else None,
+    )
+
+
+def _known(row: Any) -> Stored:
+    return Stored(
+        row["time"].astimezone(UTC),
+        row["provider"],
+        row["model"],
+        row["user_id"],
+        Kinds(*(row[kind] for kind in KINDS)),
     )
 
 

@@ -9,6 +9,12 @@ select e.source, e.event_id, e.day
 from unnest($1::text[], $2::text[], $3::date[]) as k (source, event_id, day)
 join usage_events e using (source, event_id, day);
 
+-- known: what is stored under these keys
+select e.source, e.event_id, e.day, e.time, e.provider, e.model, e.user_id,
+    e.input, e.cache_read, e.cache_write, e.output, e.reasoning, e.other
+from unnest($1::text[], $2::text[], $3::date[]) as k (source, event_id, day)
+join usage_events e using (source, event_id, day);
+
 -- insert: store events, one row a call; a larger repeat replaces the token kinds, keeps their
 -- former values and is returned like a new one, others are not. Sorted by key, so that
 -- concurrent writers never deadlock.
