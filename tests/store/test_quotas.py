@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter as Tally
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from quotabell.metrics import Metrics
 from quotabell.service.counting import Counting
 from quotabell.store.audit import audit
 from quotabell.store.database import Database
+from quotabell.store.delivery import DeliveryStore
 from quotabell.store.events import EventStore
 from quotabell.store.quotas import QuotaStore
 from tests.store.test_events import event
@@ -154,6 +156,42 @@ async def test_a_full_counter_stays_full_and_refuses_no_report(any_dsn):
             assert await it.report(today(input=2**62, output=0)) == [Outcome.ACCEPTED]
 
         assert await it.states("tokens_used") == [(2**63 - 1,)]
+
+
+@pytest.mark.parametrize(
+    ("notify", "told"),
+    [
+        (None, ["", "alice"]),
+        (["owner"], ["alice"]),
+        (["operators"], [""]),
+        (["owner", "everyone"], ["", "alice", "bob"]),
+        (["everyone"], ["", "alice", "bob"]),
+        ([], []),
+    ],
+)
+async def test_a_quota_says_who_is_told(dsn, notify, told):
+    async with replica(dsn) as it:
+        for user in ("", "alice", "bob"):
+            await it.database.execute(
+                "insert into push_subscriptions (user_id, subscription) values ($1, $2::jsonb)",
+                user,
+                f'{{"endpoint": "https://push.example/{user}"}}',
+            )
+        await it.configure(
+            DAILY | {"per": ["user"]} | ({} if notify is None else {"notify": notify})
+        )
+        await it.follow()
+        await it.report(today(input=990))
+        deliveries = DeliveryStore(it.database)
+        await deliveries.enqueue(10)
+        claimed, _ = await deliveries.claim(10, 10, timedelta(seconds=30), Tally(), "worker")
+
+        rows = await it.database.fetch("select id::text, user_id from push_subscriptions")
+        users = {row["id"]: row["user_id"] for row in rows}
+        assert sorted(users[delivery.target] for delivery in claimed) == told
+        assert all(delivery.subscription for delivery in claimed)
+        history = await it.database.fetch("select status from notification_history")
+        assert [row["status"] for row in history] == ["pending" if told else "suppressed"]
 
 
 # --- changes of quotas ---------------------------------------------------------------------

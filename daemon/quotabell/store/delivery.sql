@@ -4,10 +4,10 @@
 -- skipped where somebody else works on them. What follows from how deliveries went is written
 -- afterwards (settling.sql): whoever holds such a row must not hold up what is known of a send.
 
--- enqueue: turn pending notifications, alerts first, into a delivery for each recipient's subscription: its
--- user's and the operators' (no user); a test goes to its own user's only. A resolution goes only
--- where the last message of its lane told of an alert, or may still do so. A message whose alert has vanished is never
--- sent. The alerts are not locked: no report ever waits for delivery.
+-- enqueue: turn pending notifications, alerts first, into a delivery for each subscription of its
+-- user and of operators (no user), or of whom its quota says; a test goes to its own user's only. A resolution goes only where the last message of its lane told of an alert, or
+-- may still do so. A message whose alert has vanished is never sent. The alerts are not locked: no
+-- report ever waits for delivery.
 with candidates as materialized (
     select h.id, h.user_id, h.alert_id, h.seq, h.transition, h.data, h.created_at
     from notification_history h
@@ -25,7 +25,10 @@ with candidates as materialized (
         c.alert_id is not null and c.transition = 'resolved' as resolves,
         a.state_id, a.kind, a.episode,
         a.episode << 24 | least(c.seq, 16777215) as place,
-        c.transition = 'test' or c.data @> '{"ownOnly": true}' as own_only,
+        array[
+            case when o.only or 'owner' = any(o.notify) then c.user_id end,
+            case when not o.only and 'operators' = any(o.notify) then '' end] as recipients,
+        not o.only and 'everyone' = any(o.notify) as everyone,
         -- However late it is sent, it is old news then.
         least(c.created_at + interval '24 hours',
             greatest(c.created_at + interval '60 seconds', coalesce(u.period_end, 'infinity'))
@@ -33,6 +36,10 @@ with candidates as materialized (
     from candidates c
     left join alerts a on a.id = c.alert_id
     left join token_usage u on u.id = a.state_id
+    left join quotas q on q.name = c.data ->> 'quota'
+    cross join lateral (
+        select c.transition = 'test' or c.data @> '{"ownOnly": true}' as only,
+            coalesce(q.notify, '{owner,operators}') as notify) o
 ), made as (
     insert into deliveries (
         notification_id, channel, target, origin, state_id, kind, episode, seq, resolves,
@@ -43,11 +50,15 @@ with candidates as materialized (
         p.alert_id is null, p.expires_at
     from picked p
     cross join lateral (
-        select s.*,
-            md5(p.state_id::text || '/' || p.kind || '/webpush/' || s.id::text)::uuid as lane
-        from push_subscriptions s
-        where s.is_active and s.user_id = any (
-            array[p.user_id, case when p.own_only then p.user_id else '' end])
+        select told.*,
+            md5(p.state_id::text || '/' || p.kind || '/webpush/' || told.id::text)::uuid as lane
+        from (
+            select id, subscription from push_subscriptions
+            where is_active and user_id = any (p.recipients)
+            union all
+            select id, subscription from push_subscriptions
+            where p.everyone and is_active and (user_id = any (p.recipients)) is not true
+        ) told
     ) s
     where not p.orphan and (
         not p.resolves
@@ -223,7 +234,11 @@ join notification_history h on h.id = d.notification_id
 -- A browser may have changed hands since: it is told what its present user may know, else nothing.
 left join push_subscriptions s on s.id = case when d.channel = 'webpush' then d.target::uuid end
     and (s.user_id = h.user_id or (
-        s.user_id = '' and h.transition <> 'test' and not h.data @> '{"ownOnly": true}'))
+        h.transition <> 'test' and not h.data @> '{"ownOnly": true}' and exists (
+            select from (select coalesce(
+                (select q.notify from quotas q where q.name = h.data ->> 'quota'),
+                '{owner,operators}') as notify) audience
+            where 'everyone' = any(notify) or (s.user_id = '' and 'operators' = any(notify)))))
 left join overtaken o on o.id = d.id
 where d.id = any($1::bigint[]);
 
