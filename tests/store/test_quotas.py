@@ -404,6 +404,39 @@ async def test_open_states_are_what_their_events_weigh_whatever_happened(dsn, ba
         await asyncio.to_thread(everything)
 
 
+async def test_an_explanation_comes_true(dsn):
+    """What is said of a batch is what then becomes of it, also of repeats within it."""
+    async with replica(dsn) as it:
+        await it.configure(*(shape | {"name": f"q{n}"} for n, shape in enumerate(SHAPES)))
+        await it.follow()
+
+        async def used() -> Tally[tuple[Any, ...]]:
+            columns = "user_id, quota, provider, model, period_start, tokens_used"
+            return Tally({row[:-1]: row[-1] for row in await it.states(columns)})
+
+        async def run(before: list[UsageEvent], batch: list[UsageEvent]) -> None:
+            await it.database.execute("truncate usage_events, token_totals, token_usage")
+            await it.report(*before)
+            held = await used()
+            explained = await it.events.explain(batch)
+            assert await used() == held
+
+            assert await it.report(*batch) == [said.outcome for said in explained]
+            for charge in (charge for said in explained for charge in said.charges):
+                counter = (charge.user_id, charge.quota, charge.provider, charge.model)
+                held[*counter, charge.period_start] += charge.amount
+            assert +(await used()) == +held
+
+        loop = asyncio.get_running_loop()
+
+        @settings(max_examples=40, deadline=None)
+        @given(st.lists(EVENTS, min_size=1, max_size=5), st.lists(EVENTS, min_size=1, max_size=5))
+        def everything(before: list[UsageEvent], batch: list[UsageEvent]) -> None:
+            asyncio.run_coroutine_threadsafe(run(before, batch), loop).result(60)
+
+        await asyncio.to_thread(everything)
+
+
 async def test_quotas_change_while_replicas_count(dsn):
     async with replica(dsn) as one, replica(dsn) as other:
         now = datetime.now(UTC)
