@@ -75,6 +75,7 @@ CREATE TABLE public.alerts (
     reason text,
     acknowledged_at timestamp with time zone,
     acknowledged_by text,
+    seeded boolean DEFAULT false NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
     ended_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -96,7 +97,7 @@ begin
         user_id, alert_id, seq, kind, transition, level, title, body, data
     ) values (
         a.user_id, a.id, a.seq, a.kind, a.status, a.level,
-        format('%s / %s %s', a.provider, a.model, case
+        format('%s %s', public.quotabell_name(a.quota, a.provider, a.model), case
             when a.status = 'resolved' then 'is resolved: ' || a.reason
             -- Cut, not rounded: 99.99 % is not 100 %.
             else 'is at ' || trim_scale(div(a.tokens_used * 1000::numeric, a.token_limit) / 10)
@@ -110,6 +111,12 @@ begin
             'percentage', a.tokens_used * 100.0::float8 / a.token_limit,
             'threshold', a.level, 'reason', a.reason, 'periodEnd', period_end)
     ) on conflict (alert_id, seq) do nothing;
+    if a.seeded and a.seq = 1 then
+        update public.notification_history set status = 'suppressed',
+            error = 'found by counting again: told in one message for all'
+        where alert_id = a.id and seq = 1;
+        return;
+    end if;
     perform pg_notify('quotabell', '');
 end $$;
 
@@ -183,8 +190,18 @@ CREATE FUNCTION public.quotabell_lowest_threshold() RETURNS double precision
 begin
     return coalesce(least(
         (select min(threshold_percentage) from public.token_thresholds where is_active),
+        (select min(t) from public.quotas, unnest(thresholds) as t),
         (select min(t) from public.settings, unnest(default_thresholds) as t)), 'infinity');
 end $$;
+
+CREATE FUNCTION public.quotabell_name(quota text, provider text, model text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select concat_ws(', ',
+        case when quota not like 'reported%' then quota end,
+        nullif(concat_ws(' / ', nullif(provider, '*'), nullif(model, '*')), ''))
+$$;
 
 CREATE FUNCTION public.quotabell_protect(VARIADIC names text[]) RETURNS void
     LANGUAGE plpgsql
@@ -350,12 +367,14 @@ declare
     next float8 := 'infinity';
 begin
     select * into s from public.token_usage where id = state for no key update;
-    if not found then
+    -- While its quota is counted again, what it says is not known yet.
+    if not found
+        or exists (select from public.quotas where name = s.quota and phase = 'recount') then
         return;
     end if;
     select * into a from public.alerts
     where state_id = state and kind = 'threshold' and status = 'firing' for no key update;
-    select public.quotabell_thresholds(s.provider, s.user_id), c.hysteresis
+    select public.quotabell_thresholds(s.quota, s.provider, s.user_id), c.hysteresis
     into strict thresholds, hysteresis from public.settings c;
     open := s.period_end is null or s.period_end > now();
     foreach t in array thresholds loop
@@ -373,9 +392,10 @@ begin
     end;
     if held is not null and a.id is null then
         insert into public.alerts (
-            state_id, user_id, quota, provider, model, level, tokens_used, token_limit
+            state_id, user_id, quota, provider, model, level, tokens_used, token_limit, seeded
         ) values (
-            s.id, s.user_id, s.quota, s.provider, s.model, held, s.tokens_used, s.token_limit
+            s.id, s.user_id, s.quota, s.provider, s.model, held, s.tokens_used, s.token_limit,
+            coalesce(current_setting('quotabell.seeding', true), '') = 'on'
         ) returning * into a;
         perform public.quotabell_announce(a);
     elsif held > a.level then
@@ -454,12 +474,14 @@ CREATE FUNCTION public.quotabell_subject() RETURNS text
     LANGUAGE sql STABLE
     RETURN NULLIF(((NULLIF(current_setting('request.jwt.claims'::text, true), ''::text))::json ->> 'sub'::text), ''::text);
 
-CREATE FUNCTION public.quotabell_thresholds(of_provider text, of_user text) RETURNS double precision[]
+CREATE FUNCTION public.quotabell_thresholds(of_quota text, of_provider text, of_user text) RETURNS double precision[]
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    return coalesce((
+    return coalesce(
+        (select thresholds from public.quotas where name = of_quota),
+        (
             select array_agg(threshold_percentage order by threshold_percentage)
             from public.token_thresholds
             where is_active and provider in (of_provider, '*') and user_id in (of_user, '')
@@ -588,6 +610,13 @@ CREATE TABLE public.attempts (
 )
 WITH (fillfactor='70');
 
+CREATE TABLE public.quota_periods (
+    quota text NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    period_end timestamp with time zone NOT NULL,
+    CONSTRAINT quota_periods_order CHECK ((period_start < period_end))
+);
+
 CREATE TABLE public.token_usage (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     user_id text DEFAULT ''::text NOT NULL,
@@ -607,6 +636,7 @@ END) STORED,
     reported_at timestamp with time zone DEFAULT now() NOT NULL,
     prev_reported_at timestamp with time zone,
     prev_used bigint,
+    generation integer DEFAULT 0 NOT NULL,
     alert_at double precision DEFAULT '-Infinity'::double precision NOT NULL,
     resolve_at double precision DEFAULT '-Infinity'::double precision NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -622,22 +652,45 @@ END) STORED,
 WITH (fillfactor='70');
 
 CREATE VIEW public.current_usage WITH (security_invoker='true') AS
- SELECT id,
-    user_id,
-    quota,
-    provider,
-    model,
-    unit,
-    tokens_used,
-    token_limit,
-    percentage,
-    GREATEST((token_limit - tokens_used), (0)::bigint) AS tokens_remaining,
-    period_start,
-    period_end,
-    reported_at,
-    updated_at
+ SELECT token_usage.id,
+    token_usage.user_id,
+    token_usage.quota,
+    token_usage.provider,
+    token_usage.model,
+    token_usage.unit,
+    token_usage.tokens_used,
+    token_usage.token_limit,
+    token_usage.percentage,
+    GREATEST((token_usage.token_limit - token_usage.tokens_used), (0)::bigint) AS tokens_remaining,
+    token_usage.period_start,
+    token_usage.period_end,
+    token_usage.reported_at,
+    token_usage.updated_at
    FROM public.token_usage
-  WHERE ((period_start <= now()) AND ((period_end IS NULL) OR (now() < period_end)));
+  WHERE ((token_usage.period_start <= now()) AND ((token_usage.period_end IS NULL) OR (now() < token_usage.period_end)))
+UNION ALL
+ SELECT t.id,
+    t.user_id,
+    t.quota,
+    t.provider,
+    t.model,
+    t.unit,
+    0 AS tokens_used,
+    t.token_limit,
+        CASE
+            WHEN (t.token_limit > 0) THEN (0.0)::double precision
+            ELSE NULL::double precision
+        END AS percentage,
+    t.token_limit AS tokens_remaining,
+    p.period_start,
+    p.period_end,
+    t.reported_at,
+    t.updated_at
+   FROM (public.quota_periods p
+     JOIN public.token_usage t ON (((t.quota = p.quota) AND (t.period_end = p.period_start))))
+  WHERE ((p.period_start <= now()) AND (now() < p.period_end) AND (NOT (EXISTS ( SELECT
+           FROM public.token_usage c
+          WHERE ((c.user_id = t.user_id) AND (c.quota = t.quota) AND (c.provider = t.provider) AND (c.model = t.model) AND (c.period_start = p.period_start))))));
 
 CREATE TABLE public.deliveries (
     id bigint NOT NULL,
@@ -748,6 +801,26 @@ CREATE TABLE public.quotabell_migrations (
     version character varying NOT NULL
 );
 
+CREATE TABLE public.quotas (
+    name text NOT NULL,
+    definition jsonb NOT NULL,
+    fingerprint text NOT NULL,
+    thresholds double precision[],
+    notify text[] NOT NULL,
+    generation integer NOT NULL,
+    counted_from timestamp with time zone NOT NULL,
+    phase text NOT NULL,
+    done_day date,
+    done_source text,
+    done_event text,
+    settled text[] DEFAULT '{"","","",""}'::text[] NOT NULL,
+    settled_period timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    seeding boolean DEFAULT false NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT quotas_notify CHECK ((notify <@ ARRAY['owner'::text, 'operators'::text, 'everyone'::text])),
+    CONSTRAINT quotas_phase CHECK ((phase = ANY (ARRAY['recount'::text, 'settle'::text, 'ready'::text, 'removed'::text])))
+);
+
 CREATE TABLE public.rearm_scopes (
     id bigint NOT NULL,
     provider text,
@@ -772,6 +845,7 @@ CREATE TABLE public.settings (
     config_hash text DEFAULT ''::text NOT NULL,
     default_thresholds double precision[] DEFAULT '{75,90,100}'::double precision[] NOT NULL,
     hysteresis double precision DEFAULT 5 NOT NULL,
+    generation integer DEFAULT 0 NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT settings_default_thresholds CHECK (((array_position(default_thresholds, NULL::double precision) IS NULL) AND ((0)::double precision < ALL (default_thresholds)) AND ((1000)::double precision >= ALL (default_thresholds)))),
     CONSTRAINT settings_hysteresis CHECK (((hysteresis >= (0)::double precision) AND (hysteresis <= (1000)::double precision))),
@@ -828,6 +902,7 @@ CREATE VIEW public.usage_by_provider WITH (security_invoker='true') AS
             max(current_usage.percentage) AS percentage,
             max(current_usage.reported_at) AS reported_at
            FROM public.current_usage
+          WHERE (('*'::text <> current_usage.provider) AND ('*'::text <> current_usage.model))
           GROUP BY current_usage.provider, current_usage.model, current_usage.user_id) counted
   GROUP BY provider;
 
@@ -854,6 +929,7 @@ CREATE TABLE public.usage_events (
     prev_reasoning bigint,
     prev_other bigint,
     prev_cost_usd numeric,
+    generation integer DEFAULT 0 NOT NULL,
     received_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT usage_events_counts CHECK (((input >= 0) AND (cache_read >= 0) AND (cache_write >= 0) AND (output >= 0) AND (reasoning >= 0) AND (other >= 0) AND (cost_usd >= (0)::numeric)))
 )
@@ -896,8 +972,14 @@ ALTER TABLE ONLY public.push_subscriptions
 ALTER TABLE ONLY public.push_subscriptions
     ADD CONSTRAINT push_subscriptions_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.quota_periods
+    ADD CONSTRAINT quota_periods_pkey PRIMARY KEY (quota, period_start);
+
 ALTER TABLE ONLY public.quotabell_migrations
     ADD CONSTRAINT quotabell_migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY public.quotas
+    ADD CONSTRAINT quotas_pkey PRIMARY KEY (name);
 
 ALTER TABLE ONLY public.rearm_scopes
     ADD CONSTRAINT rearm_scopes_pkey PRIMARY KEY (id);
@@ -991,6 +1073,9 @@ CREATE TRIGGER quotabell_touch BEFORE UPDATE ON public.token_thresholds FOR EACH
 ALTER TABLE ONLY public.deliveries
     ADD CONSTRAINT deliveries_notification_id_fkey FOREIGN KEY (notification_id) REFERENCES public.notification_history(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.quota_periods
+    ADD CONSTRAINT quota_periods_quota FOREIGN KEY (quota) REFERENCES public.quotas(name) ON DELETE CASCADE;
+
 ALTER TABLE public.alerts ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY alerts_own ON public.alerts FOR SELECT USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
@@ -1015,6 +1100,8 @@ ALTER TABLE public.notification_history ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.push_subscriptions ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.quota_periods ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.quotabell_migrations ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY quotabell_own ON public.notification_history FOR SELECT USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
@@ -1025,7 +1112,11 @@ CREATE POLICY quotabell_own ON public.token_thresholds USING ((user_id = ( SELEC
 
 CREATE POLICY quotabell_own ON public.token_usage FOR SELECT USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
 
+CREATE POLICY quotabell_shared ON public.quota_periods FOR SELECT USING ((( SELECT public.quotabell_subject() AS quotabell_subject) IS NOT NULL));
+
 CREATE POLICY quotabell_shared ON public.token_thresholds FOR SELECT USING (((user_id = ''::text) AND (( SELECT public.quotabell_subject() AS quotabell_subject) IS NOT NULL)));
+
+ALTER TABLE public.quotas ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.rearm_scopes ENABLE ROW LEVEL SECURITY;
 
@@ -1059,6 +1150,8 @@ REVOKE ALL ON FUNCTION public.quotabell_keep_days(first date, last date) FROM PU
 
 REVOKE ALL ON FUNCTION public.quotabell_lowest_threshold() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.quotabell_name(quota text, provider text, model text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.quotabell_protect(VARIADIC names text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_rearm(batch integer) FROM PUBLIC;
@@ -1076,7 +1169,7 @@ REVOKE ALL ON FUNCTION public.quotabell_settings_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION public.quotabell_subject() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.quotabell_subject() TO quotabell_reader;
 
-REVOKE ALL ON FUNCTION public.quotabell_thresholds(of_provider text, of_user text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION public.quotabell_thresholds(of_quota text, of_provider text, of_user text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_thresholds_bounded() FROM PUBLIC;
 
@@ -1091,6 +1184,8 @@ REVOKE ALL ON FUNCTION public.quotabell_writers() FROM PUBLIC;
 GRANT SELECT ON TABLE public.active_alerts TO quotabell_reader;
 
 GRANT SELECT ON TABLE public.attempts TO quotabell_reader;
+
+GRANT SELECT ON TABLE public.quota_periods TO quotabell_reader;
 
 GRANT SELECT ON TABLE public.token_usage TO quotabell_reader;
 
@@ -1140,7 +1235,9 @@ SELECT public.quotabell_protect(
     'leases',
     'notification_history',
     'push_subscriptions',
+    'quota_periods',
     'quotabell_migrations',
+    'quotas',
     'rearm_scopes',
     'settings',
     'token_thresholds',
@@ -1158,6 +1255,7 @@ SELECT public.quotabell_protect(
     'quotabell_endpoint()',
     'quotabell_keep_days(date,date)',
     'quotabell_lowest_threshold()',
+    'quotabell_name(text,text,text)',
     'quotabell_protect(text[])',
     'quotabell_rearm(integer)',
     'quotabell_rearm_queued()',
@@ -1166,7 +1264,7 @@ SELECT public.quotabell_protect(
     'quotabell_ring_trigger()',
     'quotabell_settings_changed()',
     'quotabell_subject()',
-    'quotabell_thresholds(text,text)',
+    'quotabell_thresholds(text,text,text)',
     'quotabell_thresholds_bounded()',
     'quotabell_thresholds_changed()',
     'quotabell_tokens(bigint)',

