@@ -15,7 +15,7 @@ from quotabell.channels.webpush import WebPushChannel
 from quotabell.config import Config, fingerprint, redacted
 from quotabell.domain.endpoints import EndpointRules
 from quotabell.errors import ConfigError, Unavailable
-from quotabell.http import events, operation, push, thresholds, usage
+from quotabell.http import events, operation, push, states, thresholds, usage
 from quotabell.http.allowance import Allowance
 from quotabell.http.auth import Gate
 from quotabell.http.listener import Listener, bind
@@ -49,6 +49,7 @@ from quotabell.store.push import PushStore
 from quotabell.store.quotas import QuotaStore
 from quotabell.store.settings import SettingsStore
 from quotabell.store.settling import SettlingStore
+from quotabell.store.states import StateStore
 from quotabell.store.thresholds import ThresholdStore
 from quotabell.store.usage import UsageStore
 
@@ -227,6 +228,7 @@ async def serve(
                     retention=config.retention.events,
                     now=database.clock.now,
                 ),
+                *states.routes(StateStore(database), exposition.states.forget),
                 *thresholds.routes(ThresholdStore(database)),
                 *push.routes(
                     Subscriptions(push_store, rules, keys),

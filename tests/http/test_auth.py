@@ -53,6 +53,8 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("POST", UPDATE): {"ingest", "alice", "admin"},
     ("POST", "/api/token-monitor/events"): {"ingest", "alice", "admin"},
     ("GET", STATUS): {"read", "alice", "admin"},
+    ("GET", "/api/token-monitor/usage"): {"read", "alice", "admin"},
+    ("DELETE", "/api/token-monitor/usage/{id}"): {"admin"},
     ("GET", "/metrics"): {"metrics", "read", "admin"},
     ("GET", "/-/config"): {"admin"},
     ("POST", "/-/reload"): {"admin"},

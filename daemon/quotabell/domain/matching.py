@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 Patterns = str | Iterable[str]
@@ -96,3 +96,56 @@ def _test(patterns: tuple[str, ...]) -> _Test | None:
     if not any(_WILDCARD.search(pattern) for pattern in patterns):
         return frozenset(patterns).__contains__
     return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns)).match
+
+
+def as_regex(patterns: Iterable[str]) -> str | None:
+    """What the patterns match as a regular expression of Postgres; None: anything.
+
+    Only of literals by their code, so that nothing in a pattern has a meaning of its own.
+    """
+    found = tuple(patterns)
+    if ANY in found:
+        return None
+    return "^(?:" + "|".join("".join(_pieces(pattern)) for pattern in found) + ")$"
+
+
+def _pieces(pattern: str) -> Iterator[str]:
+    at = 0
+    while at < len(pattern):
+        sign, at = pattern[at], at + 1
+        if sign == "*":
+            yield ".*"
+        elif sign == "?":
+            yield "."
+        elif sign == "[" and (end := _set_end(pattern, at)):
+            yield _set(pattern[at:end])
+            at = end + 1
+        else:
+            yield _literal(sign)
+
+
+def _set_end(pattern: str, start: int) -> int:
+    """Where the set that begins at ``start`` has its bracket; 0: nowhere, so it is none."""
+    first = start + 1 if pattern[start : start + 1] == "!" else start
+    # A bracket that comes first belongs to the set.
+    return max(0, pattern.find("]", first + 1))
+
+
+def _set(content: str) -> str:
+    without = content.startswith("!")
+    ranges = []
+    rest = content[without:]
+    while rest:
+        if rest[1:2] == "-" and len(rest) > 2:
+            low, high, rest = rest[0], rest[2], rest[3:]
+        else:
+            low, high, rest = rest[0], rest[0], rest[1:]
+        if low <= high:
+            ranges.append(f"{_literal(low)}-{_literal(high)}")
+    if not ranges:  # none of nothing is anything
+        return "." if without else "(?!)"
+    return f"[{'^' * without}{''.join(ranges)}]"
+
+
+def _literal(sign: str) -> str:
+    return f"\\U{ord(sign):08X}"

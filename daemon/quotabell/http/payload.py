@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
+import hashlib
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import msgspec
-from aiohttp import web
+from aiohttp import ETag, hdrs, web
 from pydantic import BaseModel, ValidationError
 
 from quotabell.domain.usage import NAME_MAX
 from quotabell.errors import FieldError, Malformed, Rejected
 from quotabell.formats import json_text
 from quotabell.http import body
-from quotabell.http.route import Query
+from quotabell.http.route import Answer, Query
 
 MAX_BODY = 64 * 1024  # bytes
 PAGE = 50
@@ -34,7 +33,11 @@ PAGING = (
     Query("cursor", "The nextCursor of the part before", {"type": "string"}),
 )
 
+UNCHANGED = {304: Answer("It is as If-None-Match has it")}
+
 M = TypeVar("M", bound=BaseModel)
+P = TypeVar("P")
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -59,6 +62,29 @@ def answer(value: Any, status: int = 200) -> web.Response:
     return web.Response(status=status, body=_encode(value), content_type="application/json")
 
 
+def listed(
+    request: web.Request, items: Sequence[Any], cursor: tuple[Any, ...] | None
+) -> web.Response:
+    """A list, or 304 for a client that has these items already (RFC 9110 §13.1.2).
+
+    ``cursor``: where the next part begins, None: this is the last. The entity tag is weak:
+    it says that the items are the same, while a cursor may be another that leads on as well.
+    """
+    text = encode_cursor(cursor) if cursor else None
+    encoded = _encode({"items": items, "nextCursor": text})
+    told = _encode(items) if text else encoded
+    tag = ETag(hashlib.blake2b(told, digest_size=12).hexdigest(), is_weak=True)
+    known = request.if_none_match or ()
+    if any(other.value in (tag.value, "*") for other in known):
+        reply = web.Response(status=304)
+    else:
+        reply = web.Response(body=encoded, content_type="application/json")
+    reply.etag = tag
+    # What one token may see is nobody else's, and may have changed at any time.
+    reply.headers[hdrs.CACHE_CONTROL] = "private, no-cache"
+    return reply
+
+
 def identifier(request: web.Request) -> UUID:
     """The ``{id}`` of the path; Rejected if it is no UUID."""
     try:
@@ -79,6 +105,7 @@ class Page:
     """What part of a list is asked for: ``?limit=`` and the ``nextCursor`` of the part before."""
 
     def __init__(self, request: web.Request) -> None:
+        self._request = request
         text = request.query.get("limit", str(PAGE))
         self.limit = int(text) if re.fullmatch("[0-9]{1,6}", text) else 0
         if not 1 <= self.limit <= MAX_PAGE:
@@ -92,22 +119,24 @@ class Page:
         shown = items[: self.limit]
         cursor = None
         if len(items) > self.limit:
-            cursor = _cursor(shown[-1]["createdAt"], shown[-1]["id"])
-        return answer({"items": shown, "nextCursor": cursor})
+            cursor = (shown[-1]["createdAt"], shown[-1]["id"])
+        return listed(self._request, shown, cursor)
 
 
-def _cursor(at: datetime, key: object) -> str:
-    return base64.urlsafe_b64encode(json.dumps([at.isoformat(), str(key)]).encode()).decode()
+def encode_cursor(position: tuple[Any, ...]) -> str:
+    """A position in a list as text that clients hand back without looking into it."""
+    return base64.urlsafe_b64encode(_encode(position)).decode()
+
+
+def decode_cursor(cursor: str, model: type[P]) -> P:
+    """A position that `encode_cursor` made, or somebody else; ValueError if it is none."""
+    return msgspec.json.decode(base64.urlsafe_b64decode(cursor.encode("ascii")), type=model)
 
 
 def _position(cursor: str) -> tuple[datetime, UUID]:
     try:
-        at, key = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
-        moment = datetime.fromisoformat(at)
-        if moment.tzinfo is None:
-            raise ValueError
-        return moment, UUID(key)
-    except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
+        return decode_cursor(cursor, tuple[_Moment, UUID])
+    except ValueError:
         raise Rejected([FieldError("cursor", "is not one that this list gave")]) from None
 
 

@@ -123,7 +123,7 @@ def routes(store: ThresholdStore) -> list[Route]:
             listed,
             "read",
             "List thresholds",
-            answers={200: Answer("Newest first", Thresholds)},
+            answers={200: Answer("Newest first", Thresholds)} | payload.UNCHANGED,
             query=(
                 Query("userId", "Of this user and of everybody", {"type": "string"}),
                 Query("provider", "Of this provider", {"type": "string"}),

@@ -43,6 +43,7 @@ class Part(Generic[Row]):
         self._columns = exposition.columns(families)
         self._committed: dict[Hashable, Row] = {}  # and not in the columns yet
         self._overtaking: dict[Hashable, Row] | None = None  # committed during a refresh
+        self._forgotten: set[Hashable] = set()  # during a refresh
         self._catching_up = asyncio.Lock()
 
     def patch(self, rows: Sequence[Row]) -> None:
@@ -54,6 +55,15 @@ class Part(Generic[Row]):
         self._committed |= changed
         if self._overtaking is not None:
             self._overtaking |= changed
+
+    def forget(self, key: Hashable) -> None:
+        """Show a row no more that was removed; a refresh under way has perhaps still read it."""
+        self._committed.pop(key, None)
+        for column in self._columns:
+            column.pop(key, None)
+        if self._overtaking is not None:
+            self._overtaking.pop(key, None)
+            self._forgotten.add(key)
 
     async def catch_up(self) -> None:
         """Bring what was committed into the columns, some rows at a time."""
@@ -68,11 +78,15 @@ class Part(Generic[Row]):
     async def refresh(self, read: AsyncIterator[Sequence[Row]]) -> None:
         """Replace all by what is read."""
         self._overtaking = {}
+        self._forgotten.clear()
         columns = exposition.columns(self._families)
         try:
             async for rows in read:
                 self._put(columns, rows)
                 await asyncio.sleep(0)
+            for key in self._forgotten:
+                for column in columns:
+                    column.pop(key, None)
             self._columns = columns
             # A commit may have overtaken the read, so it is shown once more.
             self._committed = self._overtaking | self._committed
