@@ -15,7 +15,7 @@ from quotabell.channels.webpush import WebPushChannel
 from quotabell.config import Config, fingerprint, redacted
 from quotabell.domain.endpoints import EndpointRules
 from quotabell.errors import ConfigError, Unavailable
-from quotabell.http import events, operation, push, states, thresholds, usage
+from quotabell.http import alerts, events, operation, push, states, thresholds, usage
 from quotabell.http.allowance import Allowance
 from quotabell.http.auth import Gate
 from quotabell.http.listener import Listener, bind
@@ -39,6 +39,7 @@ from quotabell.store.alerts import AlertStore
 from quotabell.store.database import Database
 from quotabell.store.delivery import DeliveryStore
 from quotabell.store.embedded import EmbeddedPostgres
+from quotabell.store.episodes import EpisodeStore
 from quotabell.store.events import EventStore
 from quotabell.store.history import HistoryStore
 from quotabell.store.instance import hold
@@ -229,6 +230,7 @@ async def serve(
                     now=database.clock.now,
                 ),
                 *states.routes(StateStore(database), exposition.states.forget),
+                *alerts.routes(EpisodeStore(database)),
                 *thresholds.routes(ThresholdStore(database)),
                 *push.routes(
                     Subscriptions(push_store, rules, keys),

@@ -55,6 +55,8 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("GET", STATUS): {"read", "alice", "admin"},
     ("GET", "/api/token-monitor/usage"): {"read", "alice", "admin"},
     ("DELETE", "/api/token-monitor/usage/{id}"): {"admin"},
+    ("GET", "/api/token-monitor/alerts"): {"read", "alice", "admin"},
+    ("POST", "/api/token-monitor/alerts/{id}/ack"): {"alice", "admin"},
     ("GET", "/metrics"): {"metrics", "read", "admin"},
     ("GET", "/-/config"): {"admin"},
     ("POST", "/-/reload"): {"admin"},

@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
-import pytest_asyncio
 
-from tests.http.client import Client, serving
-from tests.support.bell import Bell, bell
-from tests.support.daemon import configure
-from tests.support.postgres import Database
+from tests.http.client import Client
+from tests.http.people import acting
+from tests.support.bell import Bell
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PATH = "/api/token-monitor/usage"
-TOKENS = [
-    {"name": "ops", "token": "o" * 20, "scopes": ["admin"]},
-    {"name": "ada", "token": "a" * 20, "scopes": ["read", "push", "ingest"], "user": "ada"},
-    {"name": "bob", "token": "b" * 20, "scopes": ["read", "push"], "user": "bob"},
-    {"name": "reader", "token": "r" * 20, "scopes": ["read"]},
-]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def guarded(
-    shared_database: Database, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Client]:
-    folder = tmp_path_factory.mktemp("guarded")
-    config = configure(folder, shared_database.dsn, auth={"tokens": TOKENS})
-    async with serving(config) as client:
-        yield client
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def daemon(guarded: Client, it: Bell) -> Client:
-    """With tokens, and without any usage."""
-    await it.execute("delete from token_usage")
-    await it.execute("delete from alerts")
-    return guarded
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def it(shared_database: Database) -> AsyncIterator[Bell]:
-    async with bell(shared_database.dsn) as ready:
-        yield ready
-
-
-def acting(client: Client, name: str) -> Client:
-    return client.with_token(next(str(t["token"]) for t in TOKENS if t["name"] == name))
 
 
 async def listed(client: Client, **query: Any) -> list[Any]:
@@ -117,13 +80,11 @@ async def test_the_thresholds_are_those_that_count(daemon: Client, it: Bell) -> 
     await it.report(1, user="bob")
     await it.threshold(50, user="ada")
     await it.threshold(60, provider="openai", user="ada")
-    try:
-        shown = {i["userId"]: i["thresholds"] for i in await listed(acting(daemon, "ops"))}
-        assert shown == {"ada": [60], "bob": [75, 90, 100]}
-        [own] = await listed(acting(daemon, "ada"))
-        assert own["thresholds"] == [60]
-    finally:
-        await it.execute("delete from token_thresholds")
+
+    shown = {i["userId"]: i["thresholds"] for i in await listed(acting(daemon, "ops"))}
+    assert shown == {"ada": [60], "bob": [75, 90, 100]}
+    [own] = await listed(acting(daemon, "ada"))
+    assert own["thresholds"] == [60]
 
 
 async def test_the_highest_percentage_comes_first_and_the_unknown_last(

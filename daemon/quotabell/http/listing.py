@@ -25,10 +25,10 @@ _STORABLE = re.compile("[^\0\ud800-\udfff]*")
 _PLUS_READ_AS_SPACE = re.compile(r"(.*T.*) (\d\d:?\d\d)")
 
 _TEXT = {"type": "string"}
-_PATTERN = {"type": "array", "items": {"type": "string", "maxLength": NAME_MAX}}
+PATTERN = {"type": "array", "items": {"type": "string", "maxLength": NAME_MAX}}
 _TIME = {"type": "string", "format": "date-time"}
 FILTERS = tuple(
-    Query(name, f"Only where the {what} matches this shell pattern, or one of several", _PATTERN)
+    Query(name, f"Only where the {what} matches this shell pattern, or one of several", PATTERN)
     for name, what in (
         ("provider", "provider"),
         ("model", "model"),
@@ -123,13 +123,14 @@ class Asked:
             self.wrong("cursor", "is not one that this list gave")
             return None
 
-    def filters(self, caller: Caller) -> Match:
+    def filters(self, caller: Caller, *, kind: bool = False) -> Match:
         """What the list is to be about. Forbidden where that can be nothing of the caller's."""
         match = Match(
             provider=self._patterns("provider"),
             model=self._patterns("model"),
             user=self._patterns("userId"),
             quota=self._patterns("quota"),
+            kind=self._patterns("kind") if kind else ANY,
         )
         if caller.user is not None and not Match(user=match.user).matches(user=caller.user):
             raise Forbidden(f"this token sees what belongs to {caller.user}")

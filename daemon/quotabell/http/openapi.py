@@ -29,7 +29,7 @@ FAULTS: Mapping[int, tuple[str, str]] = {
     401: ("Unauthorized", "Without a token, or with one that is not known"),
     403: ("Forbidden", "The token does not allow this, or another web page caused the request"),
     404: ("NotFound", "There is nothing with this id"),
-    409: ("Conflict", "It exists already, or belongs to somebody else"),
+    409: ("Conflict", "It exists already, belongs to somebody else, or has ended"),
     413: ("TooLarge", "The body is too large, as sent or decompressed"),
     415: ("UnsupportedType", "A Content-Type or Content-Encoding that is not read"),
     422: ("Rejected", "Values that cannot be accepted; every offending field is listed"),

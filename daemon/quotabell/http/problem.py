@@ -31,6 +31,10 @@ class Taken(QuotabellError):
     """This belongs to somebody else already."""
 
 
+class Over(QuotabellError):
+    """This has ended already."""
+
+
 CONTENT_TYPE = "application/problem+json"
 SHOWN_ERRORS = 1_000
 
@@ -58,6 +62,7 @@ _STATUS: Mapping[type[QuotabellError], int] = {
     Malformed: 400,
     NotFound: 404,
     Taken: 409,
+    Over: 409,
     TooLarge: 413,
     UnsupportedType: 415,
     Rejected: 422,
