@@ -158,27 +158,33 @@ begin
     return new;
 end $$;
 
-CREATE FUNCTION public.quotabell_keep_days(first date, last date) RETURNS integer
+CREATE FUNCTION public.quotabell_keep_parts(parent regclass, every text, first date, last date) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
     AS $$
 declare
+    step constant interval := ('1 ' || every)::interval;
+    base constant text := (select relname from pg_class where oid = parent);
     d date;
-    name text;
+    part text;
     made integer := 0;
 begin
     -- One replica at a time makes them; the others then find them made.
     perform pg_advisory_xact_lock(x'71756F7461646179'::bigint);
-    for d in select generate_series(first, last, interval '1 day')::date loop
-        name := 'usage_events_' || to_char(d, 'YYYYMMDD');
-        if to_regclass('quotabell_parts.' || name) is null then
-            execute format('create table quotabell_parts.%I (like public.usage_events '
-                'including defaults including constraints including indexes)', name);
-            execute format('alter table public.usage_events attach partition quotabell_parts.%I '
-                'for values from (%L) to (%L)', name, d, d + 1);
-            execute format('alter table quotabell_parts.%I enable row level security', name);
-            made := made + 1;
+    for d in select generate_series(date_trunc(every, first::timestamp), last, step)::date loop
+        part := format('quotabell_parts.%I', base || '_' || to_char(d,
+            case every when 'day' then 'YYYYMMDD' else 'YYYYMM' end));
+        if to_regclass(part) is null then
+            execute format('create table %s (like %s '
+                'including defaults including constraints including indexes)', part, parent);
+            execute format('alter table %s enable row level security', part);
+        elsif exists (select from pg_inherits where inhrelid = part::regclass) then
+            continue;
         end if;
+        execute format('alter table %s attach partition %s for values from (%L) to (%L)',
+            parent, part, d, (d + step)::date);
+        made := made + 1;
     end loop;
     return made;
 end $$;
@@ -888,6 +894,16 @@ CREATE TABLE public.token_totals (
 )
 WITH (fillfactor='70');
 
+CREATE TABLE public.usage_burn (
+    state_id uuid NOT NULL,
+    sampled_at timestamp with time zone NOT NULL,
+    used bigint NOT NULL,
+    lim bigint,
+    burn double precision,
+    restarted_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
+)
+WITH (fillfactor='70');
+
 CREATE VIEW public.usage_by_provider WITH (security_invoker='true') AS
  SELECT provider,
     count(DISTINCT model) AS models,
@@ -934,6 +950,15 @@ CREATE TABLE public.usage_events (
     CONSTRAINT usage_events_counts CHECK (((input >= 0) AND (cache_read >= 0) AND (cache_write >= 0) AND (output >= 0) AND (reasoning >= 0) AND (other >= 0) AND (cost_usd >= (0)::numeric)))
 )
 PARTITION BY RANGE (day);
+
+CREATE TABLE public.usage_samples (
+    state_id uuid NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    used bigint NOT NULL,
+    lim bigint,
+    burn double precision
+)
+PARTITION BY RANGE ("time");
 
 CREATE TABLE public.vapid_keys (
     id text NOT NULL,
@@ -1002,8 +1027,14 @@ ALTER TABLE ONLY public.token_usage
 ALTER TABLE ONLY public.token_usage
     ADD CONSTRAINT token_usage_state UNIQUE (user_id, quota, provider, model, period_start);
 
+ALTER TABLE ONLY public.usage_burn
+    ADD CONSTRAINT usage_burn_pkey PRIMARY KEY (state_id);
+
 ALTER TABLE ONLY public.usage_events
     ADD CONSTRAINT usage_events_pkey PRIMARY KEY (source, event_id, day);
+
+ALTER TABLE ONLY public.usage_samples
+    ADD CONSTRAINT usage_samples_pkey PRIMARY KEY (state_id, "time");
 
 ALTER TABLE ONLY public.vapid_keys
     ADD CONSTRAINT vapid_keys_pkey PRIMARY KEY (id);
@@ -1130,9 +1161,19 @@ CREATE POLICY token_totals_own ON public.token_totals FOR SELECT USING ((user_id
 
 ALTER TABLE public.token_usage ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.usage_burn ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY usage_burn_own ON public.usage_burn FOR SELECT USING ((state_id IN ( SELECT token_usage.id
+   FROM public.token_usage)));
+
 ALTER TABLE public.usage_events ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY usage_events_own ON public.usage_events FOR SELECT USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
+
+ALTER TABLE public.usage_samples ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY usage_samples_own ON public.usage_samples FOR SELECT USING ((state_id IN ( SELECT token_usage.id
+   FROM public.token_usage)));
 
 ALTER TABLE public.vapid_keys ENABLE ROW LEVEL SECURITY;
 
@@ -1146,7 +1187,7 @@ REVOKE ALL ON FUNCTION public.quotabell_delete_attempts() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_endpoint() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION public.quotabell_keep_days(first date, last date) FROM PUBLIC;
+REVOKE ALL ON FUNCTION public.quotabell_keep_parts(parent regclass, every text, first date, last date) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_lowest_threshold() FROM PUBLIC;
 
@@ -1211,9 +1252,13 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.token_thresholds TO quotabell_
 
 GRANT SELECT ON TABLE public.token_totals TO quotabell_reader;
 
+GRANT SELECT ON TABLE public.usage_burn TO quotabell_reader;
+
 GRANT SELECT ON TABLE public.usage_by_provider TO quotabell_reader;
 
 GRANT SELECT ON TABLE public.usage_events TO quotabell_reader;
+
+GRANT SELECT ON TABLE public.usage_samples TO quotabell_reader;
 
 INSERT INTO public.settings DEFAULT VALUES;
 
@@ -1225,7 +1270,8 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000101'),
     ('20261122000102'),
     ('20261122000103'),
-    ('20261122000201');
+    ('20261122000201'),
+    ('20261122000301');
 
 SELECT public.quotabell_protect(
     'alerts',
@@ -1243,7 +1289,9 @@ SELECT public.quotabell_protect(
     'token_thresholds',
     'token_totals',
     'token_usage',
+    'usage_burn',
     'usage_events',
+    'usage_samples',
     'vapid_keys',
     'active_alerts',
     'current_usage',
@@ -1253,7 +1301,7 @@ SELECT public.quotabell_protect(
     'quotabell_announced()',
     'quotabell_delete_attempts()',
     'quotabell_endpoint()',
-    'quotabell_keep_days(date,date)',
+    'quotabell_keep_parts(regclass,text,date,date)',
     'quotabell_lowest_threshold()',
     'quotabell_name(text,text,text)',
     'quotabell_protect(text[])',

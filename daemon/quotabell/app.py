@@ -15,7 +15,7 @@ from quotabell.channels.webpush import WebPushChannel
 from quotabell.config import Config, fingerprint, redacted
 from quotabell.domain.endpoints import EndpointRules
 from quotabell.errors import ConfigError, Unavailable
-from quotabell.http import alerts, events, operation, push, states, thresholds, usage
+from quotabell.http import alerts, events, operation, push, samples, states, thresholds, usage
 from quotabell.http.allowance import Allowance
 from quotabell.http.auth import Gate
 from quotabell.http.listener import Listener, bind
@@ -32,6 +32,7 @@ from quotabell.service.mirror import Mirror
 from quotabell.service.push import WebPushSender, keyring, topic_key
 from quotabell.service.retention import Retention
 from quotabell.service.ring import Ringer
+from quotabell.service.sample import Sampler
 from quotabell.service.settle import Settler
 from quotabell.service.subscribe import Subscriptions
 from quotabell.store.aging import AgingStore
@@ -48,6 +49,7 @@ from quotabell.store.listener import HintListener
 from quotabell.store.migrate import migrate
 from quotabell.store.push import PushStore
 from quotabell.store.quotas import QuotaStore
+from quotabell.store.samples import SampleStore
 from quotabell.store.settings import SettingsStore
 from quotabell.store.settling import SettlingStore
 from quotabell.store.states import StateStore
@@ -125,16 +127,20 @@ async def serve(
         await mirror.put(config)
 
         event_store = EventStore(database)
+        sample_store = SampleStore(database)
         retention = Retention(
-            event_store,
+            [
+                (event_store.days, config.retention.events),
+                (sample_store.months, config.retention.samples),
+            ],
             AgingStore(database),
             log,
-            keep_events=config.retention.events,
             keep_history=config.retention.history,
+            now=database.clock.now,
         )
-        await retention.make_days()
+        await retention.make_parts()
         usage_store = UsageStore(database)
-        exposition = UsageExposition(usage_store, event_store, log)
+        exposition = UsageExposition(usage_store, event_store, sample_store, log)
         tasks.start(exposition.run())
         committer: usage.SnapshotCommitter = Committer(
             usage_store,
@@ -176,6 +182,7 @@ async def serve(
         tasks.start(deliverer.acknowledge())
         stack.push_async_callback(deliverer.close)
 
+        sampler = Sampler(sample_store, burn_window=config.alerts.forecast.burn_window)
         ringer = Ringer(AlertStore(database), metrics, log)
         settler = Settler(SettlingStore(database))
         evaluator = Evaluator(
@@ -191,7 +198,8 @@ async def serve(
                 ringer.ring_due,
                 ringer.make_good,
                 settler.forgotten,
-                retention.keep_days,
+                retention.keep_parts,
+                sampler.sample,
                 retention.age_out,
             ],
             everywhere=[mirror.check, deliverer.measure],
@@ -229,7 +237,8 @@ async def serve(
                     retention=config.retention.events,
                     now=database.clock.now,
                 ),
-                *states.routes(StateStore(database), exposition.states.forget),
+                *states.routes(StateStore(database), sample_store, exposition.forget),
+                *samples.routes(sample_store, database.clock.now),
                 *alerts.routes(EpisodeStore(database)),
                 *thresholds.routes(ThresholdStore(database)),
                 *push.routes(

@@ -64,27 +64,36 @@ create table public.token_totals (
     constraint token_totals_pkey primary key (user_id, provider, model)
 ) with (fillfactor = 70);
 
--- Makes the partition of each day from first to last that lacks one; returns how many.
-create function public.quotabell_keep_days(first date, last date) returns integer
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- Makes the partitions of a table, by 'day' or 'month' in UTC, from that of one day to that of
+-- another, as far as they are missing; returns how many.
+create function public.quotabell_keep_parts(parent regclass, every text, first date, last date)
+returns integer
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
 as $$
 declare
+    step constant interval := ('1 ' || every)::interval;
+    base constant text := (select relname from pg_class where oid = parent);
     d date;
-    name text;
+    part text;
     made integer := 0;
 begin
     -- One replica at a time makes them; the others then find them made.
     perform pg_advisory_xact_lock(x'71756F7461646179'::bigint);
-    for d in select generate_series(first, last, interval '1 day')::date loop
-        name := 'usage_events_' || to_char(d, 'YYYYMMDD');
-        if to_regclass('quotabell_parts.' || name) is null then
-            execute format('create table quotabell_parts.%I (like public.usage_events '
-                'including defaults including constraints including indexes)', name);
-            execute format('alter table public.usage_events attach partition quotabell_parts.%I '
-                'for values from (%L) to (%L)', name, d, d + 1);
-            execute format('alter table quotabell_parts.%I enable row level security', name);
-            made := made + 1;
+    for d in select generate_series(date_trunc(every, first::timestamp), last, step)::date loop
+        part := format('quotabell_parts.%I', base || '_' || to_char(d,
+            case every when 'day' then 'YYYYMMDD' else 'YYYYMM' end));
+        if to_regclass(part) is null then
+            execute format('create table %s (like %s '
+                'including defaults including constraints including indexes)', part, parent);
+            execute format('alter table %s enable row level security', part);
+        elsif exists (select from pg_inherits where inhrelid = part::regclass) then
+            continue;
         end if;
+        execute format('alter table %s attach partition %s for values from (%L) to (%L)',
+            parent, part, d, (d + step)::date);
+        made := made + 1;
     end loop;
     return made;
 end $$;
@@ -96,11 +105,11 @@ create policy token_totals_own on public.token_totals for select
 grant select on public.usage_events, public.token_totals to quotabell_reader;
 
 select public.quotabell_protect(
-    'usage_events', 'token_totals', 'quotabell_keep_days(date,date)');
+    'usage_events', 'token_totals', 'quotabell_keep_parts(regclass,text,date,date)');
 
 -- migrate:down
 
-drop function public.quotabell_keep_days(date, date);
+drop function public.quotabell_keep_parts(regclass, text, date, date);
 drop table public.token_totals;
 drop table public.usage_events;
 drop schema quotabell_parts;

@@ -57,6 +57,7 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("DELETE", "/api/token-monitor/usage/{id}"): {"admin"},
     ("GET", "/api/token-monitor/alerts"): {"read", "alice", "admin"},
     ("POST", "/api/token-monitor/alerts/{id}/ack"): {"alice", "admin"},
+    ("GET", "/api/token-monitor/usage/history"): {"read", "alice", "admin"},
     ("GET", "/metrics"): {"metrics", "read", "admin"},
     ("GET", "/-/config"): {"admin"},
     ("POST", "/-/reload"): {"admin"},

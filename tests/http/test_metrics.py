@@ -19,6 +19,7 @@ from quotabell.domain.usage import StoredState
 from quotabell.log import configure
 from quotabell.service.exposition import UsageExposition
 from quotabell.store.events import Total
+from quotabell.store.samples import Burning
 from tests.http.client import Client, snapshot
 from tests.support.waiting import eventually
 
@@ -122,7 +123,14 @@ async def test_a_commit_that_overtakes_a_refresh_is_not_undone_by_it():
             yield [sum_before]
             shown.sums.patch([sum_after])
 
-    shown = UsageExposition(States(), Sums(), configure().get_logger())  # type: ignore[arg-type]
+    class Burns:
+        async def burning(self) -> AsyncIterator[list[Burning]]:
+            yield []
+
+    shown = UsageExposition(
+        *(States(), Sums(), Burns()),  # type: ignore[arg-type]
+        configure().get_logger(),
+    )
     refreshing = asyncio.create_task(shown.run())
     text = (await shown.render()).decode()
     refreshing.cancel()

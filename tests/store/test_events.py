@@ -157,12 +157,12 @@ async def test_a_missing_day_is_made_when_it_is_needed(any_dsn):
         assert await store.database.fetch("select from pg_inherits limit 1") == []
 
         assert (await store.report([event()])).receipts == [ACCEPTED]
-        assert await store.keep_days(NOON.date(), NOON.date()) == 0
+        assert await store.days.keep(NOON.date(), NOON.date()) == 0
 
 
 async def test_days_are_dropped_while_events_arrive(any_dsn):
     async with opened(any_dsn) as store:
-        await store.keep_days(NOON.date() - timedelta(days=40), NOON.date() + timedelta(days=2))
+        await store.days.keep(NOON.date() - timedelta(days=40), NOON.date() + timedelta(days=2))
         stop = asyncio.Event()
         longest = 0.0
         reported = 0
@@ -177,7 +177,7 @@ async def test_days_are_dropped_while_events_arrive(any_dsn):
                 reported += 20
 
         writing = asyncio.create_task(report())
-        dropped = await store.drop_days_before(NOON.date() - timedelta(days=5))
+        dropped = await store.days.drop_before(NOON.date() - timedelta(days=5))
         stop.set()
         await writing
 
@@ -216,7 +216,7 @@ _reports = st.lists(
 
 async def test_batches_in_any_order_leave_the_same_sums_and_never_lower_a_counter(dsn):
     async with opened(dsn) as store:
-        await store.keep_days(NOON.date() - timedelta(days=2), NOON.date())
+        await store.days.keep(NOON.date() - timedelta(days=2), NOON.date())
         loop = asyncio.get_running_loop()
 
         async def check(batches: list[list[UsageEvent]]) -> None:

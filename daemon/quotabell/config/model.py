@@ -156,12 +156,21 @@ class Thresholds(Section):
     hysteresis: Annotated[Number, between(0.0, 100.0)] = 5.0
 
 
+class Forecast(Section):
+    """How fast usage grows, and where that leads."""
+
+    burn_window: Annotated[Duration, between(timedelta(minutes=2), timedelta(days=1))] = timedelta(
+        minutes=10
+    )
+
+
 class Alerts(Section):
     """The level check that runs beside the trigger."""
 
     evaluate_every: Annotated[
         Duration, between(timedelta(milliseconds=50), timedelta(minutes=5))
     ] = timedelta(seconds=5)
+    forecast: Forecast = Forecast()
 
 
 class Push(Section):
@@ -179,6 +188,9 @@ class Retention(Section):
 
     events: Annotated[Duration, between(timedelta(days=2), timedelta(days=3650))] = timedelta(
         days=35
+    )
+    samples: Annotated[Duration, between(timedelta(days=2), timedelta(days=3650))] = timedelta(
+        days=90
     )
     history: Annotated[Duration, between(timedelta(days=1), timedelta(days=3650))] = timedelta(
         days=400

@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
+from quotabell.domain.burn import exhausts_at
 from quotabell.domain.events import KINDS, Kinds
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
@@ -33,6 +34,16 @@ QUOTA_FAMILIES = (
     ),
     Family("quotabell_quota_reset_timestamp_seconds", "When the present period of a quota ends."),
 )
+BURN_FAMILIES = (
+    Family(
+        "quotabell_quota_burn_tokens_per_second",
+        "How fast a quota is used at present; absent while that is not known.",
+    ),
+    Family(
+        "quotabell_quota_exhaustion_timestamp_seconds",
+        "When a quota's limit is reached at its present burn; absent if not in this period.",
+    ),
+)
 TOTAL_FAMILIES = (
     Family("quotabell_tokens_total", "Tokens of usage events by kind.", "counter"),
     Family("quotabell_requests_total", "Usage events.", "counter"),
@@ -46,8 +57,8 @@ Columns = tuple[dict[object, str], ...]
 """For each family the lines by the key of what they are of."""
 
 
-class Exposed(Protocol):
-    """What of a quota state is exposed."""
+class Labelled(Protocol):
+    """What tells the series of a quota state from others."""
 
     @property
     def quota(self) -> str: ...
@@ -57,12 +68,26 @@ class Exposed(Protocol):
     def model(self) -> str: ...
     @property
     def user_id(self) -> str: ...
+
+
+class Exposed(Labelled, Protocol):
+    """What of a quota state is exposed."""
+
     @property
     def tokens_used(self) -> int: ...
     @property
     def token_limit(self) -> int | None: ...
     @property
     def period_end(self) -> datetime | None: ...
+
+
+class Burning(Exposed, Protocol):
+    """What of a burn is exposed: tokens per second, and of when the figures are."""
+
+    @property
+    def burn(self) -> float: ...
+    @property
+    def at(self) -> datetime: ...
 
 
 class Sum(Protocol):
@@ -91,10 +116,7 @@ def escape(value: str) -> str:
 
 def state_lines(state: Exposed) -> Lines:
     """A quota state's lines."""
-    labels = (
-        f'{{quota="{escape(state.quota)}",provider="{escape(state.provider)}",'
-        f'model="{escape(state.model)}",user="{escape(state.user_id)}"}}'
-    )
+    labels = _labels(state)
     used, limit, end = state.tokens_used, state.token_limit, state.period_end
     names = [family.name for family in QUOTA_FAMILIES]
     return (
@@ -102,6 +124,26 @@ def state_lines(state: Exposed) -> Lines:
         f"{names[1]}{labels} {limit}\n" if limit else "",
         f"{names[2]}{labels} {used / limit!r}\n" if limit else "",
         f"{names[3]}{labels} {end.timestamp()!r}\n" if end else "",
+    )
+
+
+def burn_lines(state: Burning) -> Lines:
+    """The lines of a quota state whose burn is known."""
+    labels = _labels(state)
+    rate, exhaustion = (family.name for family in BURN_FAMILIES)
+    reached = exhausts_at(
+        state.tokens_used, state.token_limit, state.burn, state.at, state.period_end
+    )
+    return (
+        f"{rate}{labels} {state.burn!r}\n",
+        f"{exhaustion}{labels} {reached.timestamp()!r}\n" if reached else "",
+    )
+
+
+def _labels(state: Labelled) -> str:
+    return (
+        f'{{quota="{escape(state.quota)}",provider="{escape(state.provider)}",'
+        f'model="{escape(state.model)}",user="{escape(state.user_id)}"}}'
     )
 
 

@@ -10,12 +10,14 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
+from quotabell.domain.burn import exhausts_at
 from quotabell.domain.usage import shown_percentage
 from quotabell.http import listing, payload
 from quotabell.http.auth import Caller
 from quotabell.http.problem import NotFound
 from quotabell.http.route import Answer, Route
 from quotabell.store import states
+from quotabell.store.samples import Burn, SampleStore
 from quotabell.store.states import Key, ListedState, Position, StateStore
 
 PATH = "/api/token-monitor/usage"
@@ -39,7 +41,8 @@ class QuotaState(msgspec.Struct, rename="camel"):
 
     ``userId`` null: nobody in particular. ``periodStart`` null: a snapshot, which has no
     beginning. ``tokenLimit`` and ``percentage`` null: the limit is not known. ``percentage`` is
-    rounded down to two decimals.
+    rounded down to two decimals. ``exhaustsAt``: when the limit is reached at the present burn,
+    null if that is not known or not within the period.
     """
 
     id: UUID
@@ -72,8 +75,10 @@ class QuotaStates(msgspec.Struct, rename="camel"):
     next_cursor: str | None
 
 
-def routes(store: StateStore, forget: Callable[[str], None]) -> list[Route]:
-    """The routes of this resource. ``forget`` is told the id of a state that was removed."""
+def routes(
+    store: StateStore, samples: SampleStore, forget: Callable[[states.Removed], None]
+) -> list[Route]:
+    """The routes of this resource. ``forget`` is told of a state that was removed."""
 
     async def listed(request: web.Request, caller: Caller) -> web.StreamResponse:
         asked = listing.Asked(request)
@@ -92,19 +97,21 @@ def routes(store: StateStore, forget: Callable[[str], None]) -> list[Route]:
             limit=limit,
         )
         alerts = await store.alerts(caller.user, part.states)
+        burns = await samples.burns(caller.user, (state.id for state in part.states))
         thresholds = await store.thresholds(state.key for state in part.states)
         items: list[QuotaState] = []
         for start in range(0, len(part.states), _AT_A_TIME):
             if start:
                 await asyncio.sleep(0)  # others wait for the event loop
-            items += _shown(part.states[start : start + _AT_A_TIME], alerts, thresholds)
+            items += _shown(part.states[start : start + _AT_A_TIME], alerts, burns, thresholds)
         return payload.listed(request, items, part.end)
 
     async def remove(request: web.Request, caller: Caller) -> web.StreamResponse:
         key = payload.identifier(request)
-        if not await store.remove(key):
+        removed = await store.remove(key)
+        if removed is None:
             raise NotFound("there is no such quota state")
-        forget(str(key))
+        forget(removed)
         return web.Response(status=204)
 
     return [
@@ -138,6 +145,7 @@ def routes(store: StateStore, forget: Callable[[str], None]) -> list[Route]:
 def _shown(
     listed: Sequence[ListedState],
     alerts: Mapping[UUID, states.FiringAlert],
+    burns: Mapping[UUID, Burn],
     thresholds: Mapping[Key, Sequence[float]],
 ) -> list[QuotaState]:
     return [
@@ -154,14 +162,23 @@ def _shown(
             state.token_limit,
             shown_percentage(state.percentage),
             list(thresholds[state.key]),
-            None,
-            None,
+            *_burn(state, burns.get(state.id)),
             _alert(alerts.get(state.id)),
             state.reported_at,
             state.updated_at,
         )
         for state in listed
     ]
+
+
+def _burn(state: ListedState, burn: Burn | None) -> tuple[float | None, datetime | None]:
+    """The burn, and when it reaches the limit; as of the last figures, not of this moment, so
+    that the answer is the same until there are new ones."""
+    if burn is None:
+        return None, None
+    at = max(state.updated_at, burn.at)
+    used, limit = state.tokens_used, state.token_limit
+    return burn.rate, exhausts_at(used, limit, burn.rate, at, state.period_end)
 
 
 def _alert(alert: states.FiringAlert | None) -> FiringAlert | None:

@@ -13,11 +13,19 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 from quotabell.domain import exposition
-from quotabell.domain.exposition import QUOTA_FAMILIES, TOTAL_FAMILIES, Family, Lines
+from quotabell.domain.exposition import (
+    BURN_FAMILIES,
+    QUOTA_FAMILIES,
+    TOTAL_FAMILIES,
+    Family,
+    Lines,
+)
 from quotabell.domain.usage import StoredState
 from quotabell.errors import QuotabellError
 from quotabell.log import Logger
 from quotabell.store.events import Counted, EventStore, Total
+from quotabell.store.samples import Burning, SampleStore
+from quotabell.store.states import Removed
 from quotabell.store.usage import CurrentState, UsageStore
 
 REFRESH_EVERY = 0.5  # seconds, at least; and never more than a fifth of the time
@@ -105,9 +113,12 @@ class Part(Generic[Row]):
 class UsageExposition:
     """`render` gives the text, the parts' `patch` takes rows of a commit, `run` refreshes."""
 
-    def __init__(self, usage: UsageStore, events: EventStore, log: Logger) -> None:
+    def __init__(
+        self, usage: UsageStore, events: EventStore, samples: SampleStore, log: Logger
+    ) -> None:
         self._usage = usage
         self._events = events
+        self._samples = samples
         self._log = log
         self.states: Part[CurrentState | StoredState] = Part(
             QUOTA_FAMILIES,
@@ -120,6 +131,9 @@ class UsageExposition:
             lambda total: (total.user_id, total.provider, total.model),
             exposition.sum_lines,
         )
+        self._burns: Part[Burning] = Part(
+            BURN_FAMILIES, lambda state: state.id, exposition.burn_lines
+        )
         self._scraped = -SCRAPED_WITHIN
         self._wanted = asyncio.Event()
         self._fresh = asyncio.Event()
@@ -128,6 +142,12 @@ class UsageExposition:
         """Show what a commit of usage events changed."""
         self.sums.patch(counted.totals)
         self.states.patch(counted.states)
+
+    def forget(self, state: Removed) -> None:
+        """Show a quota state no more that was removed; a refresh brings back the present period
+        if it was of another."""
+        self.states.forget((state.quota, state.provider, state.model, state.user_id))
+        self._burns.forget(state.id)
 
     async def render(self) -> bytes:
         """The usage families; the first scrape after a pause waits for one refresh, bounded."""
@@ -141,7 +161,8 @@ class UsageExposition:
                 await self._fresh.wait()
         await self.sums.catch_up()
         await self.states.catch_up()
-        return "".join([*self.sums.render(), *self.states.render()]).encode()
+        parts = (self.sums, self.states, self._burns)
+        return "".join(text for part in parts for text in part.render()).encode()
 
     async def run(self) -> None:
         """Refresh for ever while somebody scrapes."""
@@ -160,4 +181,5 @@ class UsageExposition:
     async def _refresh(self) -> None:
         await self.sums.refresh(self._events.totals())
         await self.states.refresh(self._usage.current())
+        await self._burns.refresh(self._samples.burning())
         self._fresh.set()

@@ -1,12 +1,13 @@
-"""What is kept and for how long: daily partitions of events, rows of the history."""
+"""What is kept and for how long: partitions, and rows of the history."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 from quotabell.log import Logger
 from quotabell.store.aging import AgingStore
-from quotabell.store.events import EventStore, days_to_keep
+from quotabell.store.partitions import Partitions, days_to_keep
 
 BATCH = 1_000
 MAX_BATCHES = 10  # of one round
@@ -18,31 +19,34 @@ class Retention:
 
     def __init__(
         self,
-        events: EventStore,
+        partitions: Sequence[tuple[Partitions, timedelta]],
         aging: AgingStore,
         log: Logger,
         *,
-        keep_events: timedelta,
         keep_history: timedelta,
+        now: Callable[[], datetime],
     ) -> None:
-        self._events = events
+        """``partitions``: each with how long its rows are kept."""
+        self._partitions = partitions
         self._aging = aging
         self._log = log
-        self._keep_events = keep_events
         self._keep_history = keep_history
+        self._now = now
 
-    async def make_days(self) -> None:
+    async def make_parts(self) -> None:
         """Make the partitions that are missing; at every start and round. Raises Unavailable."""
-        first, last = days_to_keep(self._events.database.clock.now(), self._keep_events)
-        if made := await self._events.keep_days(first, last):
-            self._log.info("partitions made", days=made)
+        for partitions, retention in self._partitions:
+            first, last = days_to_keep(self._now(), retention)
+            if made := await partitions.keep(first, last):
+                self._log.info("partitions made", table=partitions.table, number=made)
 
-    async def keep_days(self) -> None:
+    async def keep_parts(self) -> None:
         """Make partitions ahead and drop those whose time is over."""
-        await self.make_days()
-        first, _ = days_to_keep(self._events.database.clock.now(), self._keep_events)
-        if dropped := await self._events.drop_days_before(first):
-            self._log.info("partitions dropped", names=dropped)
+        await self.make_parts()
+        for partitions, retention in self._partitions:
+            first, _ = days_to_keep(self._now(), retention)
+            if dropped := await partitions.drop_before(first):
+                self._log.info("partitions dropped", names=dropped)
 
     async def age_out(self) -> bool:
         """Delete old history and ended subscriptions, some at a time; whether more are left."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -26,6 +26,7 @@ from quotabell.domain.explain import Explained, Stored
 from quotabell.errors import Refused
 from quotabell.store.charges import charge
 from quotabell.store.database import Connection, Database, Undone
+from quotabell.store.partitions import Partitions
 from quotabell.store.queries import load
 from quotabell.store.quotas import QuotasInForce, keep_quotas
 from quotabell.store.usage import CurrentState
@@ -72,6 +73,11 @@ class EventStore:
     database: Database
     quotas: QuotasInForce = field(default_factory=QuotasInForce)
 
+    @property
+    def days(self) -> Partitions:
+        """The partitions of the events."""
+        return Partitions(self.database, "usage_events", "day")
+
     async def report(self, batch: Sequence[UsageEvent]) -> Counted:
         """Count a batch of events, given in order of arrival, in one transaction.
 
@@ -104,7 +110,7 @@ class EventStore:
         """Make the partitions that a batch lacks."""
         now = self.database.clock.now()
         for day in sorted({(event.time or now).date() for event in batch}):
-            await self.keep_days(day, day)
+            await self.days.keep(day, day)
 
     async def _count(self, connection: Connection, batch: Sequence[UsageEvent]) -> Counted:
         await keep_quotas(connection)
@@ -135,21 +141,6 @@ class EventStore:
         rows = await self.database.fetch(_SQL["current_totals"])
         for start in range(0, len(rows), _AT_A_TIME):
             yield [_total(row) for row in rows[start : start + _AT_A_TIME]]
-
-    async def keep_days(self, first: date, last: date) -> int:
-        """Make the partitions from ``first`` to ``last``; how many were missing."""
-        rows = await self.database.fetch(_SQL["keep_days"], first, last)
-        return int(rows[0]["quotabell_keep_days"])
-
-    async def drop_days_before(self, oldest: date) -> list[str]:
-        """Drop the partitions of days before ``oldest`` without blocking writers; their names."""
-        dropped = []
-        async with self.database.connection() as connection:
-            for row in await connection.fetch(_SQL["days"]):
-                if row["day"] < oldest:
-                    await _drop_day(connection, row["name"])
-                    dropped.append(row["name"])
-        return dropped
 
 
 async def _stored(connection: Connection, keys: Sequence[Key]) -> set[Key]:
@@ -256,17 +247,3 @@ async def _add(connection: Connection, changes: Sequence[_Change]) -> list[Total
 def _total(row: Any) -> Total:
     user, provider, model, *kinds, requests, cost = row
     return Total(user, provider, model, Kinds(*map(int, kinds)), requests, cost)
-
-
-async def _drop_day(connection: Connection, name: str) -> None:
-    """Two steps, of which the first waits for nobody and makes nobody wait."""
-    table = f'quotabell_parts."{name}"'
-    await connection.execute(
-        f"alter table public.usage_events detach partition {table} concurrently"
-    )
-    await connection.execute(f"drop table {table}")
-
-
-def days_to_keep(now: datetime, retention: timedelta) -> tuple[date, date]:
-    """The first and last UTC day whose partition must exist."""
-    return (now - retention).date(), (now + timedelta(days=3)).date()

@@ -102,13 +102,3 @@ returning user_id, provider, model, shown_input, shown_cache_read, shown_cache_w
 select user_id, provider, model, shown_input, shown_cache_read, shown_cache_write,
     shown_output, shown_reasoning, shown_other, requests, shown_cost_usd
 from token_totals;
-
--- keep_days: make the partitions of these days; how many it were
-select quotabell_keep_days($1::date, $2::date);
-
--- days: partitions of usage_events, oldest first
-select c.relname as name, to_date(right(c.relname, 8), 'YYYYMMDD') as day
-from pg_inherits i
-join pg_class c on c.oid = i.inhrelid
-where i.inhparent = 'usage_events'::regclass
-order by 2;

@@ -56,6 +56,16 @@ class FiringAlert(NamedTuple):
     acknowledged_by: str | None
 
 
+class Removed(NamedTuple):
+    """What a state that was removed was of."""
+
+    id: str
+    user_id: str
+    quota: str
+    provider: str
+    model: str
+
+
 class Position(NamedTuple):
     """Where in the list a part ends.
 
@@ -140,10 +150,10 @@ class StateStore:
         rows = await self.database.fetch(_SQL["thresholds"], *zip(*found, strict=True))
         return {(quota, provider, user): values for quota, provider, user, values in rows}
 
-    async def remove(self, key: UUID) -> bool:
-        """Delete a state and end its alerts; whether it was there."""
-        row = (await self.database.fetch(_SQL["remove"], key))[0]
-        return bool(row["removed"])
+    async def remove(self, key: UUID) -> Removed | None:
+        """Delete a state and end its alerts; None: there is none."""
+        rows = await self.database.fetch(_SQL["remove"], key)
+        return Removed(*rows[0][:5]) if rows else None
 
 
 async def _fetch(

@@ -41,16 +41,16 @@ with asked as materialized (
             then k.user_id else '' end as decisive
     from unnest($1::text[], $2::text[], $3::text[]) as k (quota, provider, user_id)
 ), found as materialized (
-    select quota, provider, decisive, quotabell_thresholds(provider, decisive) as thresholds
+    select quota, provider, decisive, quotabell_thresholds(quota, provider, decisive) as thresholds
     from (select distinct quota, provider, decisive from asked) as once
 )
 select quota, provider, user_id, thresholds
 from asked join found using (quota, provider, decisive);
 
--- remove: a quota state, whose alerts then end; how many, 0 or 1
+-- remove: a quota state, whose alerts then end; what it was of
 with gone as (
     delete from token_usage where id = $1
-    returning id
+    returning id, user_id, quota, provider, model
 ), ended as (
     update alerts a set status = 'resolved', reason = 'usage removed', seq = seq + 1,
         ended_at = now(), updated_at = now()
@@ -58,5 +58,6 @@ with gone as (
     where a.state_id = g.id and a.status = 'firing' and a.kind in ('threshold', 'forecast')
     returning a as alert
 )
-select (select count(*) from gone) as removed,
-    (select count(*) from (select quotabell_announce(alert) from ended) as told) as told;
+select id::text, user_id, quota, provider, model,
+    (select count(*) from (select quotabell_announce(alert) from ended) as told) as told
+from gone;
