@@ -858,6 +858,18 @@ CREATE TABLE public.settings (
     CONSTRAINT settings_one_row CHECK (id)
 );
 
+CREATE TABLE public.sources (
+    name text NOT NULL COLLATE pg_catalog."C",
+    user_id text DEFAULT ''::text NOT NULL,
+    kind text NOT NULL,
+    first_seen timestamp with time zone DEFAULT now() NOT NULL,
+    last_event_at timestamp with time zone,
+    events bigint DEFAULT 0 NOT NULL,
+    rejected bigint DEFAULT 0 NOT NULL,
+    last_rejected_at timestamp with time zone,
+    last_error text
+);
+
 CREATE TABLE public.token_thresholds (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     provider text DEFAULT '*'::text NOT NULL,
@@ -1012,6 +1024,9 @@ ALTER TABLE ONLY public.rearm_scopes
 ALTER TABLE ONLY public.settings
     ADD CONSTRAINT settings_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.sources
+    ADD CONSTRAINT sources_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY public.token_thresholds
     ADD CONSTRAINT token_thresholds_pkey PRIMARY KEY (id);
 
@@ -1153,6 +1168,10 @@ ALTER TABLE public.rearm_scopes ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.settings ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.sources ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY sources_own ON public.sources FOR SELECT USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
+
 ALTER TABLE public.token_thresholds ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.token_totals ENABLE ROW LEVEL SECURITY;
@@ -1248,6 +1267,8 @@ GRANT INSERT(subscription),UPDATE(subscription) ON TABLE public.push_subscriptio
 
 GRANT INSERT(is_active),UPDATE(is_active) ON TABLE public.push_subscriptions TO quotabell_reader;
 
+GRANT SELECT ON TABLE public.sources TO quotabell_reader;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.token_thresholds TO quotabell_reader;
 
 GRANT SELECT ON TABLE public.token_totals TO quotabell_reader;
@@ -1271,7 +1292,8 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000102'),
     ('20261122000103'),
     ('20261122000201'),
-    ('20261122000301');
+    ('20261122000301'),
+    ('20261122000302');
 
 SELECT public.quotabell_protect(
     'alerts',
@@ -1286,6 +1308,7 @@ SELECT public.quotabell_protect(
     'quotas',
     'rearm_scopes',
     'settings',
+    'sources',
     'token_thresholds',
     'token_totals',
     'token_usage',

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import web
 
@@ -15,11 +14,22 @@ from quotabell.channels.webpush import WebPushChannel
 from quotabell.config import Config, fingerprint, redacted
 from quotabell.domain.endpoints import EndpointRules
 from quotabell.errors import ConfigError, Unavailable
-from quotabell.http import alerts, events, operation, push, samples, states, thresholds, usage
+from quotabell.http import (
+    alerts,
+    events,
+    operation,
+    push,
+    samples,
+    sources,
+    states,
+    thresholds,
+    usage,
+)
 from quotabell.http.allowance import Allowance
 from quotabell.http.auth import Gate
 from quotabell.http.listener import Listener, bind
 from quotabell.http.routing import Draining, mount
+from quotabell.lifetime import Tasks, patiently
 from quotabell.log import Logger, Logging
 from quotabell.metrics import Metrics
 from quotabell.service import faults
@@ -34,6 +44,7 @@ from quotabell.service.retention import Retention
 from quotabell.service.ring import Ringer
 from quotabell.service.sample import Sampler
 from quotabell.service.settle import Settler
+from quotabell.service.sources import Sources
 from quotabell.service.subscribe import Subscriptions
 from quotabell.store.aging import AgingStore
 from quotabell.store.alerts import AlertStore
@@ -52,6 +63,7 @@ from quotabell.store.quotas import QuotaStore
 from quotabell.store.samples import SampleStore
 from quotabell.store.settings import SettingsStore
 from quotabell.store.settling import SettlingStore
+from quotabell.store.sources import SourceStore
 from quotabell.store.states import StateStore
 from quotabell.store.thresholds import ThresholdStore
 from quotabell.store.usage import UsageStore
@@ -100,7 +112,7 @@ async def serve(
         stack.callback(sock.close)
         instance = hold(config.data_dir)
         stack.callback(instance.close)
-        tasks = _Tasks(stack)
+        tasks = Tasks(stack)
 
         dsn = config.database.url.get_secret_value()
         if not dsn:
@@ -109,7 +121,7 @@ async def serve(
             await server.start()
             tasks.start(server.supervise())
             dsn = server.dsn
-        await _patiently(lambda: migrate(dsn), log, patience)
+        await patiently(lambda: migrate(dsn), log, patience)
 
         metrics = Metrics()
         database = Database(
@@ -119,7 +131,7 @@ async def serve(
             log=log,
         )
         stack.push_async_callback(database.close)
-        await _patiently(database.open, log, patience)
+        await patiently(database.open, log, patience)
         tasks.start(database.watch())
 
         counting = Counting(QuotaStore(database), metrics, log)
@@ -128,6 +140,7 @@ async def serve(
 
         event_store = EventStore(database)
         sample_store = SampleStore(database)
+        source_store = SourceStore(database)
         retention = Retention(
             [
                 (event_store.days, config.retention.events),
@@ -140,7 +153,7 @@ async def serve(
         )
         await retention.make_parts()
         usage_store = UsageStore(database)
-        exposition = UsageExposition(usage_store, event_store, sample_store, log)
+        exposition = UsageExposition(usage_store, event_store, sample_store, source_store, log)
         tasks.start(exposition.run())
         committer: usage.SnapshotCommitter = Committer(
             usage_store,
@@ -161,6 +174,10 @@ async def serve(
         tasks.start(event_committer.run())
         tasks.start(event_committer.sweep())
         metrics.queue_events.set_function(lambda: committer.pending + event_committer.pending)
+
+        reporters = Sources(source_store, database.clock.now, log)
+        tasks.start(reporters.run())
+        stack.push_async_callback(reporters.close)
 
         push_store = PushStore(database)
         rules = EndpointRules(config.push.allowed_hosts, config.push.trusted_origins)
@@ -227,18 +244,20 @@ async def serve(
         mount(
             app,
             [
-                *usage.routes(committer, database, metrics, config.ingest, gate.names()),
+                *usage.routes(committer, database, metrics, config.ingest, gate.names(), reporters),
                 *events.routes(
                     event_committer,
                     event_store,
                     metrics,
                     config.ingest,
                     gate.names(),
+                    reporters,
                     retention=config.retention.events,
                     now=database.clock.now,
                 ),
                 *states.routes(StateStore(database), sample_store, exposition.forget),
                 *samples.routes(sample_store, database.clock.now),
+                *sources.routes(source_store),
                 *alerts.routes(EpisodeStore(database)),
                 *thresholds.routes(ThresholdStore(database)),
                 *push.routes(
@@ -276,53 +295,6 @@ async def serve(
         await listener.drain()
         await asyncio.gather(committer.close(), event_committer.close())
     log.info("stopped")
-
-
-class _Tasks:
-    """The daemon's background tasks: any of them that ends, ends the daemon.
-
-    Each is cancelled by the stack in its turn: after all that was acquired later, before
-    what it works on is released.
-    """
-
-    def __init__(self, stack: contextlib.AsyncExitStack) -> None:
-        self._stack = stack
-        self._running: set[asyncio.Task[None]] = set()
-
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        self._stack.push_async_callback(_cancel, task)
-
-    async def until(self, stop: asyncio.Event) -> None:
-        """Wait for ``stop``; raises the error of the first task that crashed before it."""
-        asked = asyncio.create_task(stop.wait())
-        self._stack.push_async_callback(_cancel, asked)
-        done, _ = await asyncio.wait({asked, *self._running}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {asked}:
-            task.result()
-            raise RuntimeError("a background task ended by itself")
-
-
-async def _cancel(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-async def _patiently(
-    connect: Callable[[], Awaitable[object]], log: Logger, patience: float
-) -> None:
-    """Call until the database can be reached; Unavailable after ``patience`` seconds."""
-    deadline = asyncio.get_running_loop().time() + patience
-    while True:
-        try:
-            await connect()
-            return
-        except Unavailable as error:
-            if asyncio.get_running_loop().time() > deadline:
-                raise
-            log.warning("waiting for the database", reason=str(error))
-            await asyncio.sleep(0.5)
 
 
 class _Reloader:

@@ -58,6 +58,7 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("GET", "/api/token-monitor/alerts"): {"read", "alice", "admin"},
     ("POST", "/api/token-monitor/alerts/{id}/ack"): {"alice", "admin"},
     ("GET", "/api/token-monitor/usage/history"): {"read", "alice", "admin"},
+    ("GET", "/api/token-monitor/sources"): {"read", "alice", "admin"},
     ("GET", "/metrics"): {"metrics", "read", "admin"},
     ("GET", "/-/config"): {"admin"},
     ("POST", "/-/reload"): {"admin"},
@@ -168,7 +169,7 @@ async def test_a_bound_token_cannot_report_for_another(guarded: Client):
     assert "alice" in alone.problem(403)["detail"]
     within.problem(403)
     samples = await guarded.with_token(secret("metrics")).samples("usage")
-    assert not [s for s in samples if s.labels["model"] == "own"]
+    assert not [s for s in samples if s.labels.get("model") == "own"]
 
 
 async def test_an_unbound_token_reports_for_anybody(guarded: Client):
@@ -317,7 +318,7 @@ async def test_a_form_of_another_page_stores_nothing(client: Client):
     )
 
     reply.problem(403)
-    assert not [s for s in await client.samples("usage") if s.labels["provider"] == "evil"]
+    assert not [s for s in await client.samples("usage") if s.labels.get("provider") == "evil"]
 
 
 async def test_with_tokens_the_name_of_the_host_does_not_matter(guarded: Client):

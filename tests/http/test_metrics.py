@@ -20,6 +20,7 @@ from quotabell.log import configure
 from quotabell.service.exposition import UsageExposition
 from quotabell.store.events import Total
 from quotabell.store.samples import Burning
+from quotabell.store.sources import ListedSource
 from tests.http.client import Client, snapshot
 from tests.support.waiting import eventually
 
@@ -127,8 +128,12 @@ async def test_a_commit_that_overtakes_a_refresh_is_not_undone_by_it():
         async def burning(self) -> AsyncIterator[list[Burning]]:
             yield []
 
+    class Sources:
+        async def all(self) -> AsyncIterator[list[ListedSource]]:
+            yield []
+
     shown = UsageExposition(
-        *(States(), Sums(), Burns()),  # type: ignore[arg-type]
+        *(States(), Sums(), Burns(), Sources()),  # type: ignore[arg-type]
         configure().get_logger(),
     )
     refreshing = asyncio.create_task(shown.run())
@@ -141,14 +146,14 @@ async def test_a_commit_that_overtakes_a_refresh_is_not_undone_by_it():
 
 async def test_zero_is_exposed(client: Client):
     await client.update(snapshot(model="zero", tokensUsed=0))
-    values = [s.value for s in await client.samples("usage") if s.labels["model"] == "zero"]
+    values = [s.value for s in await client.samples("usage") if s.labels.get("model") == "zero"]
 
     assert sorted(values) == [0.0, 0.0, 10000.0]
 
 
 async def test_what_others_wrote_appears_by_itself(client: Client, shared_database):
     async def shown() -> bool:
-        return "psql" in {s.labels["provider"] for s in await client.samples("usage")}
+        return "psql" in {s.labels.get("provider") for s in await client.samples("usage")}
 
     async def gone() -> bool:
         return not await shown()
@@ -172,7 +177,7 @@ async def test_parts_are_what_was_asked_for(client: Client):
     await client.update(snapshot())
 
     def families(samples) -> set[bool]:
-        return {s.name.startswith("quotabell_quota_") for s in samples}
+        return {s.name.startswith(("quotabell_quota_", "quotabell_source_")) for s in samples}
 
     assert families(await client.samples("usage")) == {True}
     assert families(await client.samples("health")) == {False}

@@ -113,7 +113,7 @@ async def _stored(client: Client, provider: str) -> dict[tuple[str, str], Any]:
     """Used and limit by user and model."""
     values: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
     for s in await client.samples("usage"):
-        if s.labels["provider"] == provider:
+        if s.labels.get("provider") == provider:
             values[s.name][s.labels["user"], s.labels["model"]] = s.value
     limits = values["quotabell_quota_limit_tokens"]
     return {

@@ -44,6 +44,12 @@ BURN_FAMILIES = (
         "When a quota's limit is reached at its present burn; absent if not in this period.",
     ),
 )
+SOURCE_FAMILIES = (
+    Family(
+        "quotabell_source_last_event_timestamp_seconds",
+        "When a source's last event was received.",
+    ),
+)
 TOTAL_FAMILIES = (
     Family("quotabell_tokens_total", "Tokens of usage events by kind.", "counter"),
     Family("quotabell_requests_total", "Usage events.", "counter"),
@@ -138,6 +144,14 @@ def burn_lines(state: Burning) -> Lines:
         f"{rate}{labels} {state.burn!r}\n",
         f"{exhaustion}{labels} {reached.timestamp()!r}\n" if reached else "",
     )
+
+
+def source_lines(name: str, last_event_at: datetime | None) -> Lines:
+    """A source's lines; none before its first event."""
+    if last_event_at is None:
+        return ("",)
+    family = SOURCE_FAMILIES[0].name
+    return (f'{family}{{source="{escape(name)}"}} {last_event_at.timestamp()!r}\n',)
 
 
 def _labels(state: Labelled) -> str:

@@ -23,11 +23,14 @@ from quotabell.http.problem import SHOWN_ERRORS
 from quotabell.http.route import Answer, Query, Route
 from quotabell.metrics import Metrics
 from quotabell.service.commit import Committer
+from quotabell.service.sources import Sources
 from quotabell.store.events import Counted as StoredEvents
 from quotabell.store.events import EventStore
+from quotabell.store.sources import Source
 
 PATH = "/api/token-monitor/events"
 _NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+_FIELDS = frozenset(EventBody.model_fields)
 _MAX_CULPRITS = 20  # items of one request that the database may refuse before all of it is
 
 EventCommitter = Committer[UsageEvent, Outcome, StoredEvents]
@@ -49,6 +52,7 @@ def routes(
     metrics: Metrics,
     ingest: Ingest,
     senders: Iterable[str],
+    sources: Sources,
     *,
     retention: timedelta,
     now: Callable[[], datetime],
@@ -74,6 +78,7 @@ def routes(
 
     async def take(request: web.Request, caller: Caller) -> web.StreamResponse:
         tell = counters(caller.name)
+        source = Source(caller.name, caller.user or "", "events")
         try:
             dry = _is_dry(request)
             ndjson = _is_ndjson(request)
@@ -86,10 +91,14 @@ def routes(
         except Unavailable:
             tell["unavailable"].inc()
             raise
-        except QuotabellError:
+        except QuotabellError as error:
             tell["rejected"].inc()
+            sources.refused(source, 1, error, _FIELDS)
             raise
         rejected = _by_item(errors)
+        sources.refused(source, len(rejected), Rejected(errors), _FIELDS)
+        for name, taken in Tally(event.source for event in own).items():
+            sources.took(source._replace(source=name.removeprefix(f"{caller.name}/")), taken)
         tally = Tally(outcomes)
         tell["rejected"].inc(len(rejected))
         for outcome in Outcome:

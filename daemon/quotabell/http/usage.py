@@ -21,11 +21,14 @@ from quotabell.http.auth import Caller
 from quotabell.http.route import Answer, Route
 from quotabell.metrics import Metrics
 from quotabell.service.commit import Committer
+from quotabell.service.sources import Sources
 from quotabell.store.database import Database
+from quotabell.store.sources import Source
 from quotabell.store.usage import Reported
 
 _encode = msgspec.json.Encoder().encode
 _JSON = "application/json"
+_FIELDS = frozenset(snapshot.SnapshotBody.model_fields)
 
 SnapshotCommitter = Committer[Snapshot, Receipt, Reported]
 
@@ -65,6 +68,7 @@ def routes(
     metrics: Metrics,
     ingest: Ingest,
     senders: Iterable[str],
+    sources: Sources,
 ) -> list[Route]:
     """The routes of this resource. ``senders``: who may report, so that series start at 0."""
     counters = functools.cache(lambda name: metrics.ingest_outcomes(f"{name}/update"))
@@ -79,6 +83,7 @@ def routes(
 
     async def update(request: web.Request, caller: Caller) -> web.StreamResponse:
         outcomes = counters(caller.name)
+        source = Source(caller.name, caller.user or "", "update")
         snapshots: list[Snapshot] = []
         is_array = True
         try:
@@ -92,14 +97,18 @@ def routes(
             outcomes["unavailable"].inc(len(snapshots))
             raise
         except Rejected as error:
-            outcomes["rejected"].inc(len({e.index for e in error.errors}))
+            items = len({e.index for e in error.errors})
+            outcomes["rejected"].inc(items)
+            sources.refused(source, items, error, _FIELDS)
             if is_array:
                 raise
             raise Rejected([FieldError(e.path, e.message) for e in error.errors]) from None
-        except QuotabellError:
+        except QuotabellError as error:
             outcomes["rejected"].inc()
+            sources.refused(source, 1, error, _FIELDS)
             raise
         _count(outcomes, stored)
+        sources.took(source, len(stored))
         data = [_shown(s, r) for s, r in zip(snapshots, stored, strict=True)]
         return _json(Acknowledged(True, data if is_array else data[0]))
 

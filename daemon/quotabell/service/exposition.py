@@ -16,6 +16,7 @@ from quotabell.domain import exposition
 from quotabell.domain.exposition import (
     BURN_FAMILIES,
     QUOTA_FAMILIES,
+    SOURCE_FAMILIES,
     TOTAL_FAMILIES,
     Family,
     Lines,
@@ -25,6 +26,7 @@ from quotabell.errors import QuotabellError
 from quotabell.log import Logger
 from quotabell.store.events import Counted, EventStore, Total
 from quotabell.store.samples import Burning, SampleStore
+from quotabell.store.sources import ListedSource, SourceStore
 from quotabell.store.states import Removed
 from quotabell.store.usage import CurrentState, UsageStore
 
@@ -114,11 +116,17 @@ class UsageExposition:
     """`render` gives the text, the parts' `patch` takes rows of a commit, `run` refreshes."""
 
     def __init__(
-        self, usage: UsageStore, events: EventStore, samples: SampleStore, log: Logger
+        self,
+        usage: UsageStore,
+        events: EventStore,
+        samples: SampleStore,
+        sources: SourceStore,
+        log: Logger,
     ) -> None:
         self._usage = usage
         self._events = events
         self._samples = samples
+        self._source_store = sources
         self._log = log
         self.states: Part[CurrentState | StoredState] = Part(
             QUOTA_FAMILIES,
@@ -133,6 +141,11 @@ class UsageExposition:
         )
         self._burns: Part[Burning] = Part(
             BURN_FAMILIES, lambda state: state.id, exposition.burn_lines
+        )
+        self._sources: Part[ListedSource] = Part(
+            SOURCE_FAMILIES,
+            lambda source: source.name,
+            lambda source: exposition.source_lines(source.name, source.last_event_at),
         )
         self._scraped = -SCRAPED_WITHIN
         self._wanted = asyncio.Event()
@@ -161,7 +174,7 @@ class UsageExposition:
                 await self._fresh.wait()
         await self.sums.catch_up()
         await self.states.catch_up()
-        parts = (self.sums, self.states, self._burns)
+        parts = (self.sums, self.states, self._burns, self._sources)
         return "".join(text for part in parts for text in part.render()).encode()
 
     async def run(self) -> None:
@@ -182,4 +195,5 @@ class UsageExposition:
         await self.sums.refresh(self._events.totals())
         await self.states.refresh(self._usage.current())
         await self._burns.refresh(self._samples.burning())
+        await self._sources.refresh(self._source_store.all())
         self._fresh.set()

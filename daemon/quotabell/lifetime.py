@@ -1,0 +1,56 @@
+"""What the daemon runs in the background, and what it waits for at its start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from quotabell.errors import Unavailable
+from quotabell.log import Logger
+
+
+class Tasks:
+    """The daemon's background tasks: any of them that ends, ends the daemon.
+
+    Each is cancelled by the stack in its turn: after all that was acquired later, before
+    what it works on is released.
+    """
+
+    def __init__(self, stack: contextlib.AsyncExitStack) -> None:
+        self._stack = stack
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        self._stack.push_async_callback(_cancel, task)
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Wait for ``stop``; raises the error of the first task that crashed before it."""
+        asked = asyncio.create_task(stop.wait())
+        self._stack.push_async_callback(_cancel, asked)
+        done, _ = await asyncio.wait({asked, *self._running}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {asked}:
+            task.result()
+            raise RuntimeError("a background task ended by itself")
+
+
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def patiently(connect: Callable[[], Awaitable[object]], log: Logger, patience: float) -> None:
+    """Call until the database can be reached; Unavailable after ``patience`` seconds."""
+    deadline = asyncio.get_running_loop().time() + patience
+    while True:
+        try:
+            await connect()
+            return
+        except Unavailable as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            log.warning("waiting for the database", reason=str(error))
+            await asyncio.sleep(0.5)
