@@ -159,7 +159,7 @@ class Thresholds(Section):
 class Forecast(Section):
     """How fast usage grows, and where that leads."""
 
-    burn_window: Annotated[Duration, between(timedelta(minutes=2), timedelta(days=1))] = timedelta(
+    burn_window: Annotated[Duration, between(timedelta(minutes=5), timedelta(days=1))] = timedelta(
         minutes=10
     )
 
