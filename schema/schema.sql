@@ -476,6 +476,22 @@ begin
     return null;
 end $$;
 
+CREATE FUNCTION public.quotabell_silence(of_provider text, of_model text, of_user text, of_quota text, of_kind text) RETURNS uuid
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select id from public.silences
+    where starts_at <= now() and now() < ends_at
+        and user_id in ('', of_user)
+        and (provider is null or of_provider ~ provider)
+        and (model is null or of_model ~ model)
+        and (alert_user is null or of_user ~ alert_user)
+        and (quota is null or of_quota ~ quota)
+        and (kind is null or of_kind ~ kind)
+    order by ends_at desc, id
+    limit 1
+$$;
+
 CREATE FUNCTION public.quotabell_subject() RETURNS text
     LANGUAGE sql STABLE
     RETURN NULLIF(((NULLIF(current_setting('request.jwt.claims'::text, true), ''::text))::json ->> 'sub'::text), ''::text);
@@ -767,6 +783,7 @@ CREATE TABLE public.notification_history (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     enqueued_at timestamp with time zone,
+    silence_id uuid,
     CONSTRAINT notification_history_status CHECK ((status = ANY (ARRAY['pending'::text, 'sent'::text, 'failed'::text, 'suppressed'::text]))),
     CONSTRAINT notification_history_user_id CHECK ((char_length(user_id) <= 200))
 );
@@ -856,6 +873,29 @@ CREATE TABLE public.settings (
     CONSTRAINT settings_default_thresholds CHECK (((array_position(default_thresholds, NULL::double precision) IS NULL) AND ((0)::double precision < ALL (default_thresholds)) AND ((1000)::double precision >= ALL (default_thresholds)))),
     CONSTRAINT settings_hysteresis CHECK (((hysteresis >= (0)::double precision) AND (hysteresis <= (1000)::double precision))),
     CONSTRAINT settings_one_row CHECK (id)
+);
+
+CREATE TABLE public.silences (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text DEFAULT ''::text NOT NULL,
+    matchers jsonb NOT NULL,
+    provider text,
+    model text,
+    alert_user text,
+    quota text,
+    kind text,
+    starts_at timestamp with time zone DEFAULT now() NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    author text NOT NULL,
+    reason text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT silences_kind CHECK (((kind IS NULL) OR ((''::text ~ kind) IS NOT NULL))),
+    CONSTRAINT silences_model CHECK (((model IS NULL) OR ((''::text ~ model) IS NOT NULL))),
+    CONSTRAINT silences_provider CHECK (((provider IS NULL) OR ((''::text ~ provider) IS NOT NULL))),
+    CONSTRAINT silences_quota CHECK (((quota IS NULL) OR ((''::text ~ quota) IS NOT NULL))),
+    CONSTRAINT silences_times CHECK ((starts_at < ends_at)),
+    CONSTRAINT silences_user CHECK (((alert_user IS NULL) OR ((''::text ~ alert_user) IS NOT NULL)))
 );
 
 CREATE TABLE public.sources (
@@ -1024,6 +1064,9 @@ ALTER TABLE ONLY public.rearm_scopes
 ALTER TABLE ONLY public.settings
     ADD CONSTRAINT settings_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.silences
+    ADD CONSTRAINT silences_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.sources
     ADD CONSTRAINT sources_pkey PRIMARY KEY (name);
 
@@ -1076,6 +1119,8 @@ CREATE INDEX notification_history_pending ON public.notification_history USING b
 
 CREATE INDEX notification_history_recent ON public.notification_history USING btree (created_at DESC, id);
 
+CREATE INDEX notification_history_silenced ON public.notification_history USING btree (alert_id, seq) WHERE (silence_id IS NOT NULL);
+
 CREATE INDEX notification_history_unqueued ON public.notification_history USING btree (((alert_id IS NULL)), created_at, id) WHERE ((status = 'pending'::text) AND (enqueued_at IS NULL));
 
 CREATE INDEX push_subscriptions_active ON public.push_subscriptions USING btree (user_id) WHERE is_active;
@@ -1083,6 +1128,8 @@ CREATE INDEX push_subscriptions_active ON public.push_subscriptions USING btree 
 CREATE INDEX push_subscriptions_ended ON public.push_subscriptions USING btree (updated_at) WHERE (NOT is_active);
 
 CREATE INDEX rearm_scopes_waiting ON public.rearm_scopes USING btree (provider, user_id) WHERE (writers IS NULL);
+
+CREATE INDEX silences_ending ON public.silences USING btree (ends_at);
 
 CREATE INDEX token_thresholds_lowest ON public.token_thresholds USING btree (threshold_percentage) WHERE is_active;
 
@@ -1113,6 +1160,8 @@ CREATE TRIGGER quotabell_thresholds_updated AFTER UPDATE ON public.token_thresho
 CREATE TRIGGER quotabell_touch BEFORE UPDATE ON public.push_subscriptions FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.quotabell_touch();
 
 CREATE TRIGGER quotabell_touch BEFORE UPDATE ON public.settings FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.quotabell_touch();
+
+CREATE TRIGGER quotabell_touch BEFORE UPDATE ON public.silences FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.quotabell_touch();
 
 CREATE TRIGGER quotabell_touch BEFORE UPDATE ON public.token_thresholds FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.quotabell_touch();
 
@@ -1167,6 +1216,10 @@ ALTER TABLE public.quotas ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.rearm_scopes ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.settings ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.silences ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY silences_own ON public.silences FOR SELECT USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
 
 ALTER TABLE public.sources ENABLE ROW LEVEL SECURITY;
 
@@ -1226,6 +1279,8 @@ REVOKE ALL ON FUNCTION public.quotabell_ring_trigger() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_settings_changed() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.quotabell_silence(of_provider text, of_model text, of_user text, of_quota text, of_kind text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.quotabell_subject() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.quotabell_subject() TO quotabell_reader;
 
@@ -1267,6 +1322,8 @@ GRANT INSERT(subscription),UPDATE(subscription) ON TABLE public.push_subscriptio
 
 GRANT INSERT(is_active),UPDATE(is_active) ON TABLE public.push_subscriptions TO quotabell_reader;
 
+GRANT SELECT ON TABLE public.silences TO quotabell_reader;
+
 GRANT SELECT ON TABLE public.sources TO quotabell_reader;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.token_thresholds TO quotabell_reader;
@@ -1293,7 +1350,8 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000103'),
     ('20261122000201'),
     ('20261122000301'),
-    ('20261122000302');
+    ('20261122000302'),
+    ('20261122000303');
 
 SELECT public.quotabell_protect(
     'alerts',
@@ -1308,6 +1366,7 @@ SELECT public.quotabell_protect(
     'quotas',
     'rearm_scopes',
     'settings',
+    'silences',
     'sources',
     'token_thresholds',
     'token_totals',
@@ -1334,6 +1393,7 @@ SELECT public.quotabell_protect(
     'quotabell_ring_safely(uuid)',
     'quotabell_ring_trigger()',
     'quotabell_settings_changed()',
+    'quotabell_silence(text,text,text,text,text)',
     'quotabell_subject()',
     'quotabell_thresholds(text,text,text)',
     'quotabell_thresholds_bounded()',

@@ -20,6 +20,7 @@ from quotabell.http import (
     operation,
     push,
     samples,
+    silences,
     sources,
     states,
     thresholds,
@@ -44,6 +45,7 @@ from quotabell.service.retention import Retention
 from quotabell.service.ring import Ringer
 from quotabell.service.sample import Sampler
 from quotabell.service.settle import Settler
+from quotabell.service.silence import Silencer
 from quotabell.service.sources import Sources
 from quotabell.service.subscribe import Subscriptions
 from quotabell.store.aging import AgingStore
@@ -63,6 +65,7 @@ from quotabell.store.quotas import QuotaStore
 from quotabell.store.samples import SampleStore
 from quotabell.store.settings import SettingsStore
 from quotabell.store.settling import SettlingStore
+from quotabell.store.silences import SilenceStore
 from quotabell.store.sources import SourceStore
 from quotabell.store.states import StateStore
 from quotabell.store.thresholds import ThresholdStore
@@ -199,6 +202,8 @@ async def serve(
         tasks.start(deliverer.acknowledge())
         stack.push_async_callback(deliverer.close)
 
+        silence_store = SilenceStore(database)
+        silencer = Silencer(silence_store, log, keep=config.retention.history)
         sampler = Sampler(sample_store, burn_window=config.alerts.forecast.burn_window)
         ringer = Ringer(AlertStore(database), metrics, log)
         settler = Settler(SettlingStore(database))
@@ -215,6 +220,7 @@ async def serve(
                 ringer.ring_due,
                 ringer.make_good,
                 settler.forgotten,
+                silencer.end,
                 retention.keep_parts,
                 sampler.sample,
                 retention.age_out,
@@ -257,6 +263,7 @@ async def serve(
                 ),
                 *states.routes(StateStore(database), sample_store, exposition.forget),
                 *samples.routes(sample_store, database.clock.now),
+                *silences.routes(silence_store, database.clock.now),
                 *sources.routes(source_store),
                 *alerts.routes(EpisodeStore(database)),
                 *thresholds.routes(ThresholdStore(database)),

@@ -30,6 +30,8 @@ with candidates as materialized (
             case when o.only or 'owner' = any(o.notify) then c.user_id end,
             case when not o.only and 'operators' = any(o.notify) then '' end] as recipients,
         not o.only and 'everyone' = any(o.notify) as everyone,
+        case when a.id is not null then
+            quotabell_silence(a.provider, a.model, a.user_id, a.quota, a.kind) end as silence_id,
         -- However late it is sent, it is old news then.
         least(c.created_at + interval '24 hours',
             greatest(c.created_at + interval '60 seconds', coalesce(u.period_end, 'infinity'))
@@ -44,11 +46,15 @@ with candidates as materialized (
 ), made as (
     insert into deliveries (
         notification_id, channel, target, origin, state_id, kind, episode, seq, resolves,
-        asked, expires_at)
+        asked, expires_at,
+        status, finished_at, reason)
     select p.id, 'webpush', s.id::text,
         coalesce(left(substring(s.subscription ->> 'endpoint' from '^https?://[^/?#]+'), 200), ''),
         p.state_id, p.kind, p.episode, p.seq, p.resolves,
-        p.alert_id is null, p.expires_at
+        p.alert_id is null, p.expires_at,
+        case when p.silence_id is null then 'pending' else 'suppressed' end,
+        case when p.silence_id is not null then now() end,
+        case when p.silence_id is not null then 'silenced' end
     from picked p
     cross join lateral (
         select told.*,
@@ -77,11 +83,16 @@ with candidates as materialized (
 )
 update notification_history h set
     enqueued_at = now(),
-    status = case when n.notification_id is not null then 'pending' else 'suppressed' end,
-    error = case when n.notification_id is not null then null
+    silence_id = p.silence_id,
+    status = case when n.notification_id is not null and p.silence_id is null then 'pending'
+        else 'suppressed' end,
+    error = case
+        when z.id is not null then left(format('silenced by %s: %s', z.author, z.reason), 300)
+        when n.notification_id is not null then null
         when p.orphan then 'the alert is gone' else 'nobody to tell' end
 from picked p
 left join (select distinct notification_id from made) n on n.notification_id = p.id
+left join silences z on z.id = p.silence_id
 where h.id = p.id
 returning h.id;
 
