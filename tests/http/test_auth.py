@@ -64,6 +64,7 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("POST", "/api/token-monitor/silences"): {"push", "alice", "admin"},
     ("PATCH", "/api/token-monitor/silences/{id}"): {"push", "alice", "admin"},
     ("DELETE", "/api/token-monitor/silences/{id}"): {"alice", "admin"},
+    ("GET", "/api/token-monitor/quotas"): {"read", "alice", "admin"},
     ("GET", "/metrics"): {"metrics", "read", "admin"},
     ("GET", "/-/config"): {"admin"},
     ("POST", "/-/reload"): {"admin"},

@@ -142,9 +142,10 @@ def _position(cursor: str) -> tuple[datetime, UUID]:
 
 def camel(row: Any) -> dict[str, Any]:
     """A row's columns under the names of the API."""
-    return {_camel(name): value for name, value in row.items()}
+    return {camel_name(name): value for name, value in row.items()}
 
 
-def _camel(name: str) -> str:
+def camel_name(name: str) -> str:
+    """A column's name as the API has it."""
     first, *rest = name.split("_")
     return first + "".join(part.capitalize() for part in rest)
