@@ -177,7 +177,8 @@ begin
             case every when 'day' then 'YYYYMMDD' else 'YYYYMM' end));
         if to_regclass(part) is null then
             execute format('create table %s (like %s '
-                'including defaults including constraints including indexes)', part, parent);
+                'including defaults including constraints including generated including indexes)',
+                part, parent);
             execute format('alter table %s enable row level security', part);
         elsif exists (select from pg_inherits where inhrelid = part::regclass) then
             continue;
@@ -1003,6 +1004,27 @@ CREATE TABLE public.usage_events (
 )
 PARTITION BY RANGE (day);
 
+CREATE TABLE public.usage_periods (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text DEFAULT ''::text NOT NULL,
+    quota text NOT NULL,
+    provider text NOT NULL,
+    model text NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    period_end timestamp with time zone NOT NULL,
+    unit text DEFAULT 'tokens'::text NOT NULL,
+    tokens_used bigint NOT NULL,
+    token_limit bigint,
+    percentage double precision GENERATED ALWAYS AS (
+CASE
+    WHEN (token_limit > 0) THEN (((tokens_used)::double precision * (100.0)::double precision) / (token_limit)::double precision)
+    ELSE NULL::double precision
+END) STORED,
+    reported_at timestamp with time zone NOT NULL,
+    CONSTRAINT usage_periods_tokens_used CHECK ((tokens_used >= 0))
+)
+PARTITION BY RANGE (period_start);
+
 CREATE TABLE public.usage_samples (
     state_id uuid NOT NULL,
     "time" timestamp with time zone NOT NULL,
@@ -1090,6 +1112,9 @@ ALTER TABLE ONLY public.usage_burn
 
 ALTER TABLE ONLY public.usage_events
     ADD CONSTRAINT usage_events_pkey PRIMARY KEY (source, event_id, day);
+
+ALTER TABLE ONLY public.usage_periods
+    ADD CONSTRAINT usage_periods_pkey PRIMARY KEY (user_id, quota, provider, model, period_start);
 
 ALTER TABLE ONLY public.usage_samples
     ADD CONSTRAINT usage_samples_pkey PRIMARY KEY (state_id, "time");
@@ -1242,6 +1267,10 @@ ALTER TABLE public.usage_events ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY usage_events_own ON public.usage_events FOR SELECT USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
 
+ALTER TABLE public.usage_periods ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY usage_periods_own ON public.usage_periods FOR SELECT USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
+
 ALTER TABLE public.usage_samples ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY usage_samples_own ON public.usage_samples FOR SELECT USING ((state_id IN ( SELECT token_usage.id
@@ -1336,6 +1365,8 @@ GRANT SELECT ON TABLE public.usage_by_provider TO quotabell_reader;
 
 GRANT SELECT ON TABLE public.usage_events TO quotabell_reader;
 
+GRANT SELECT ON TABLE public.usage_periods TO quotabell_reader;
+
 GRANT SELECT ON TABLE public.usage_samples TO quotabell_reader;
 
 INSERT INTO public.settings DEFAULT VALUES;
@@ -1351,7 +1382,8 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000201'),
     ('20261122000301'),
     ('20261122000302'),
-    ('20261122000303');
+    ('20261122000303'),
+    ('20261122000304');
 
 SELECT public.quotabell_protect(
     'alerts',
@@ -1373,6 +1405,7 @@ SELECT public.quotabell_protect(
     'token_usage',
     'usage_burn',
     'usage_events',
+    'usage_periods',
     'usage_samples',
     'vapid_keys',
     'active_alerts',

@@ -61,6 +61,7 @@ from quotabell.store.instance import hold
 from quotabell.store.leases import LeaseStore
 from quotabell.store.listener import HintListener
 from quotabell.store.migrate import migrate
+from quotabell.store.periods import PeriodStore
 from quotabell.store.push import PushStore
 from quotabell.store.quotas import QuotaStore
 from quotabell.store.samples import SampleStore
@@ -145,14 +146,18 @@ async def serve(
         event_store = EventStore(database)
         sample_store = SampleStore(database)
         source_store = SourceStore(database)
+        period_store = PeriodStore(database)
         retention = Retention(
             [
                 (event_store.days, config.retention.events),
                 (sample_store.months, config.retention.samples),
+                (period_store.months, config.retention.periods),
             ],
             AgingStore(database),
+            period_store,
             log,
             keep_history=config.retention.history,
+            keep_periods=config.retention.periods,
             now=database.clock.now,
         )
         await retention.make_parts()
@@ -225,6 +230,7 @@ async def serve(
                 retention.keep_parts,
                 sampler.sample,
                 retention.age_out,
+                retention.archive,
             ],
             everywhere=[mirror.check, deliverer.measure],
             fault=fault,

@@ -86,7 +86,8 @@ begin
             case every when 'day' then 'YYYYMMDD' else 'YYYYMM' end));
         if to_regclass(part) is null then
             execute format('create table %s (like %s '
-                'including defaults including constraints including indexes)', part, parent);
+                'including defaults including constraints including generated including indexes)',
+                part, parent);
             execute format('alter table %s enable row level security', part);
         elsif exists (select from pg_inherits where inhrelid = part::regclass) then
             continue;

@@ -192,6 +192,9 @@ class Retention(Section):
     samples: Annotated[Duration, between(timedelta(days=2), timedelta(days=3650))] = timedelta(
         days=90
     )
+    periods: Annotated[Duration, between(timedelta(days=2), timedelta(days=3650))] = timedelta(
+        days=400
+    )
     history: Annotated[Duration, between(timedelta(days=1), timedelta(days=3650))] = timedelta(
         days=400
     )

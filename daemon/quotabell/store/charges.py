@@ -61,6 +61,21 @@ async def add(connection: Connection, sums: Mapping[Counter, Sum]) -> list[Curre
         )
         rows += await connection.fetch(_SQL["charge"], *columns)
     if less:
-        columns = zip(*((*counter, -s.amount) for counter, s in less.items()), strict=True)
-        rows += await connection.fetch(_SQL["reduce"], *columns)
-    return [CurrentState(*row[:-1]) for row in rows if row["open"]]
+        rows += await _reduce(connection, less)
+    return [CurrentState(*row[: len(CurrentState._fields)]) for row in rows if row["open"]]
+
+
+async def _reduce(connection: Connection, less: Mapping[Counter, Sum]) -> list[Any]:
+    """Take from states, closed ones that were moved first: of a period that was, a late event may
+    have begun another state, which holds only itself. The present ones as they are then."""
+    moved = {Counter(*row) for row in await _take(connection, "reduce_moved", less)}
+    present = {counter: added for counter, added in less.items() if counter not in moved}
+    return await _take(connection, "reduce", present)
+
+
+async def _take(connection: Connection, query: str, less: Mapping[Counter, Sum]) -> list[Any]:
+    if not less:
+        return []
+    columns = zip(*((*counter, -added.amount) for counter, added in less.items()), strict=True)
+    rows: list[Any] = await connection.fetch(_SQL[query], *columns)
+    return rows

@@ -53,7 +53,17 @@ order by user_id collate "C", quota collate "C", provider collate "C", model col
     period_start
 for no key update of t;
 
--- reduce: take from states what a correction moved to kinds that weigh less
+-- reduce_moved: take what a correction moved to kinds that weigh less from closed states that are
+-- no longer among the present ones
+update usage_periods k set tokens_used = greatest(0, k.tokens_used - i.amount)
+from unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[]
+) as i (user_id, quota, provider, model, period_start, amount)
+where k.user_id = i.user_id and k.quota = i.quota and k.provider = i.provider
+    and k.model = i.model and k.period_start = i.period_start
+returning k.user_id, k.quota, k.provider, k.model, k.period_start;
+
+-- reduce: the same for present ones
 update token_usage t set
     tokens_used = greatest(0, t.tokens_used - i.amount),
     prev_used = t.tokens_used,
