@@ -55,7 +55,7 @@ from quotabell.store.database import Database
 from quotabell.store.delivery import DeliveryStore
 from quotabell.store.embedded import EmbeddedPostgres
 from quotabell.store.episodes import EpisodeStore
-from quotabell.store.events import EventStore
+from quotabell.store.events import Counted, EventStore
 from quotabell.store.history import HistoryStore
 from quotabell.store.instance import hold
 from quotabell.store.leases import LeaseStore
@@ -143,7 +143,7 @@ async def serve(
         mirror = Mirror(SettingsStore(database), counting, metrics, log)
         await mirror.put(config)
 
-        event_store = EventStore(database)
+        event_store = EventStore(database, burn_window=config.alerts.forecast.burn_window)
         sample_store = SampleStore(database)
         source_store = SourceStore(database)
         period_store = PeriodStore(database)
@@ -173,12 +173,18 @@ async def serve(
         )
         tasks.start(committer.run())
         tasks.start(committer.sweep())
+        sampler = Sampler(sample_store, burn_window=config.alerts.forecast.burn_window)
+
+        def count(counted: Counted) -> None:
+            exposition.show(counted)
+            sampler.note_late(counted.late)
+
         event_committer: events.EventCommitter = Committer(
             event_store,
             metrics,
             log,
             max_pending=config.ingest.max_pending,
-            on_stored=exposition.show,
+            on_stored=count,
         )
         tasks.start(event_committer.run())
         tasks.start(event_committer.sweep())
@@ -210,7 +216,6 @@ async def serve(
 
         silence_store = SilenceStore(database)
         silencer = Silencer(silence_store, log, keep=config.retention.history)
-        sampler = Sampler(sample_store, burn_window=config.alerts.forecast.burn_window)
         ringer = Ringer(AlertStore(database), metrics, log)
         settler = Settler(SettlingStore(database))
         evaluator = Evaluator(
@@ -232,7 +237,7 @@ async def serve(
                 retention.age_out,
                 retention.archive,
             ],
-            everywhere=[mirror.check, deliverer.measure],
+            everywhere=[sampler.restart_late, mirror.check, deliverer.measure],
             fault=fault,
         )
         stack.push_async_callback(evaluator.release)

@@ -103,3 +103,33 @@ async def test_closed_states_of_a_removed_quota_are_moved_at_once(any_dsn):
 
         assert await store.archive(10, OLDEST) == 1
         assert await archived(it) == [(110, 1)]
+
+
+async def test_what_was_used_long_ago_is_no_sign_of_how_fast_it_is_used_now(any_dsn):
+    async with replica(any_dsn) as it:
+        await it.configure(DAILY | {"window": "month", "per": ["user"]})
+        ago = datetime.now(UTC) - timedelta(minutes=11)
+        counted = await it.events.report([event(None, time=ago), today(user_id="bob")])
+
+        late = {state.user_id for state in counted.states if state.id in counted.late}
+        assert late == {"alice"}
+
+
+async def test_counting_anew_measures_the_burn_anew(any_dsn):
+    async with replica(any_dsn) as it:
+        await it.configure(DAILY)
+        await it.follow()
+        await it.report(today())
+        await it.database.execute(
+            "insert into usage_burn (state_id, sampled_at, used, burn) "
+            "select id, now(), 1, 5 from token_usage"
+        )
+        await it.configure(DAILY | {"limit": 2_000})
+        await it.follow()
+        assert [tuple(r) for r in await it.database.fetch("select burn from usage_burn")] == [(5,)]
+
+        await it.configure(DAILY | {"weights": {"input": 2}})
+        await it.follow()
+        assert [tuple(r) for r in await it.database.fetch("select burn from usage_burn")] == [
+            (None,)
+        ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from time import monotonic
 from uuid import UUID
@@ -24,6 +25,17 @@ class Sampler:
         self._pause = timedelta(seconds=every * 0.8)
         self._due = monotonic()
         self._after: UUID | None = None  # goes on here; None: waits for the next time
+        self._late: set[UUID] = set()
+
+    def note_late(self, states: Iterable[str]) -> None:
+        """These states were just given what was used long ago."""
+        self._late.update(map(UUID, states))
+
+    async def restart_late(self) -> None:
+        """Measure their burn anew; a step of every replica's rounds."""
+        if self._late:
+            late, self._late = self._late, set()
+            await self._store.restart(late)
 
     async def sample(self) -> bool:
         """Sample if it is time; whether the time of the round was too short."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
-from typing import Any
+from datetime import date, datetime
+from typing import Any, NamedTuple
 
 from quotabell.domain import charging
 from quotabell.domain.charging import Counter, Entry, InForce, Position, Sum
@@ -15,22 +15,35 @@ from quotabell.store.usage import CurrentState
 _SQL = load("charges")
 
 
+class Charged(NamedTuple):
+    """The states that are open now as they are after a batch, and the ids of those that were
+    given late entries."""
+
+    states: list[CurrentState]
+    late: set[str]
+
+
 async def charge(
-    connection: Connection, entries: Sequence[Entry], quotas: InForce
-) -> list[CurrentState]:
-    """Add what entries of this transaction weigh; the states that are open now as they are then.
+    connection: Connection, entries: Sequence[Entry], quotas: InForce, late: datetime
+) -> Charged:
+    """Add what entries of this transaction weigh; those of before ``late`` are late.
 
     The transaction must have excluded a change of the quotas before it wrote the events.
     """
     if not quotas.book.quotas or not entries:
-        return []
+        return Charged([], set())
     come_to = await _positions(connection, charging.uncertain(entries, quotas))
 
     def recounted(quota: str, position: Position) -> bool:
         done = come_to[quota]
         return done is None or position <= done
 
-    return await add(connection, charging.sums(charging.charges(entries, quotas, recounted)))
+    def sums(of: Sequence[Entry]) -> dict[Counter, Sum]:
+        return charging.sums(charging.charges(of, quotas, recounted))
+
+    states = await add(connection, sums(entries))
+    delayed = {counter[:4] for counter in sums([e for e in entries if e.at < late])}
+    return Charged(states, {state.id for state in states if state.key in delayed})
 
 
 async def _positions(connection: Connection, quotas: Sequence[str]) -> dict[str, Position | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -24,7 +24,7 @@ from quotabell.domain.events import (
 )
 from quotabell.domain.explain import Explained, Stored
 from quotabell.errors import Refused
-from quotabell.store.charges import charge
+from quotabell.store.charges import Charged, charge
 from quotabell.store.database import Connection, Database, Undone
 from quotabell.store.partitions import Partitions
 from quotabell.store.queries import load
@@ -35,6 +35,7 @@ _SQL = load("events")
 _MIDNIGHT = 0x6D69646E69676874  # "midnight": the lock of batches that look under two days
 _NO_COST = Decimal(0)
 _AT_A_TIME = 1_000
+_BURN_WINDOW = timedelta(minutes=10)
 
 
 class Total(NamedTuple):
@@ -55,6 +56,7 @@ class Counted(NamedTuple):
     receipts: list[Outcome]
     totals: list[Total]
     states: list[CurrentState]
+    late: set[str]  # ids of states whose use was of before the burn window
 
 
 class _Change(NamedTuple):
@@ -72,6 +74,7 @@ class _Change(NamedTuple):
 class EventStore:
     database: Database
     quotas: QuotasInForce = field(default_factory=QuotasInForce)
+    burn_window: timedelta = _BURN_WINDOW
 
     @property
     def days(self) -> Partitions:
@@ -117,14 +120,15 @@ class EventStore:
         reduced = reduce_repeats(batch, await _stored(connection, neighbour_keys(batch)))
         rows = await _insert(connection, reduced, self.database.clock.now())
         totals = await _add(connection, [_change(row) for row in rows.values()])
-        states = await self._charge(connection, list(rows.values()))
-        return Counted(outcomes(batch, reduced, _before(reduced, rows)), totals, states)
+        charged = await self._charge(connection, list(rows.values()))
+        return Counted(outcomes(batch, reduced, _before(reduced, rows)), totals, *charged)
 
-    async def _charge(self, connection: Connection, rows: Sequence[Any]) -> list[CurrentState]:
+    async def _charge(self, connection: Connection, rows: Sequence[Any]) -> Charged:
         if not rows:
-            return []
+            return Charged([], set())
         quotas = await self.quotas.at(connection, rows[0]["in_force"])
-        return await charge(connection, [_entry(row) for row in rows], quotas)
+        late = self.database.clock.now() - self.burn_window
+        return await charge(connection, [_entry(row) for row in rows], quotas, late)
 
     async def explain(self, batch: Sequence[UsageEvent]) -> list[Explained]:
         """What would become of each event of a batch if it came now; nothing is stored."""

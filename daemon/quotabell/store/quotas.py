@@ -18,6 +18,7 @@ from quotabell.store.database import Connection, Database
 from quotabell.store.queries import load
 
 _SQL = load("quotas")
+_RESTART = load("samples")["restart"]
 _LOCK = 0x71756F74617300  # "quotas": shared by who counts, exclusive to who changes quotas
 
 
@@ -259,6 +260,8 @@ async def _settle(connection: Connection, row: Any, states: Sequence[Any]) -> No
         await connection.execute(_SQL["delete"], gone)
     if limits:
         await connection.execute(_SQL["compare"], list(limits), list(limits.values()))
+    if row["seeding"]:
+        await connection.execute(_RESTART, list(limits))
 
 
 async def _finish(connection: Connection, row: Any) -> None:

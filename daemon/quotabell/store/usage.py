@@ -30,6 +30,11 @@ class CurrentState(NamedTuple):
     reported_at: datetime
     period_end: datetime | None
 
+    @property
+    def key(self) -> Key:
+        """(user, quota, provider, model)."""
+        return (self.user_id, self.quota, self.provider, self.model)
+
 
 class Reported(NamedTuple):
     """The answers to a batch in its order, and the rows as they are now."""
