@@ -13,7 +13,7 @@ from quotabell import __version__
 from quotabell.channels.webpush import WebPushChannel
 from quotabell.config import Config, fingerprint, redacted
 from quotabell.domain.endpoints import EndpointRules
-from quotabell.errors import ConfigError, Unavailable
+from quotabell.errors import ConfigError, QuotabellError
 from quotabell.http import (
     alerts,
     events,
@@ -342,16 +342,16 @@ class _Reloader:
         while True:
             await asked.wait()
             asked.clear()
-            with contextlib.suppress(ConfigError, Unavailable):
+            with contextlib.suppress(QuotabellError):
                 await self.reload()
 
     async def reload(self) -> None:
-        """Raises ConfigError or Unavailable; the configuration then stays as it was."""
+        """Raises ConfigError, Unavailable or Conflict; the configuration then stays as it was."""
         async with self._one_at_a_time:
             try:
                 config = self._with_fixed_keys(self._reread() if self._reread else self.config)
                 await self._mirror.put(config)
-            except (ConfigError, Unavailable) as error:
+            except QuotabellError as error:
                 self._metrics.config_reload_successful.set(0)
                 self._log.error("configuration not reloaded", reason=str(error))
                 raise

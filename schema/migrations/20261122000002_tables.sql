@@ -178,6 +178,7 @@ create table public.quotas (
     notify text[] not null,                       -- owner, operators, everyone
     generation integer not null,                  -- which brought the fingerprint
     counted_from timestamptz not null,            -- start of the first period that is complete
+    defined_from timestamptz not null,            -- start of the first period of its fingerprint
     phase text not null,
     -- Recount: the last event that was counted again. Its time in the order of their key.
     done_day date,
@@ -199,6 +200,7 @@ create table public.quota_periods (
     quota text not null,
     period_start timestamptz not null,
     period_end timestamptz not null,
+    continues boolean not null,                   -- the period before counted in the same way
     constraint quota_periods_pkey primary key (quota, period_start),
     constraint quota_periods_quota foreign key (quota) references public.quotas (name)
         on delete cascade,

@@ -27,7 +27,8 @@ grant select, delete, insert (id, user_id, subscription, is_active),
     update (subscription, is_active) on public.push_subscriptions to quotabell_reader;
 
 -- Views run with the rights of whoever reads them, so the policies hold there too. Who used
--- something in the last period of a quota and nothing yet in this one has used 0.
+-- something in the last period of a quota and nothing yet in this one has used 0, unless the quota
+-- counted otherwise then (a late event that counts as now has generation 0).
 create view public.current_usage with (security_invoker = true) as
 select id, user_id, quota, provider, model, unit, tokens_used, token_limit, percentage,
     greatest(token_limit - tokens_used, 0) as tokens_remaining,
@@ -41,6 +42,7 @@ select t.id, t.user_id, t.quota, t.provider, t.model, t.unit, 0, t.token_limit,
 from public.quota_periods p
 join public.token_usage t on t.quota = p.quota and t.period_end = p.period_start
 where p.period_start <= now() and now() < p.period_end
+    and (p.continues or t.generation = 0)
     and not exists (
         select from public.token_usage c
         where c.user_id = t.user_id and c.quota = t.quota and c.provider = t.provider

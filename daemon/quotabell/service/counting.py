@@ -44,7 +44,7 @@ class Counting:
     async def keep_periods(self) -> None:
         """Keep the database told of the periods to come."""
         now = self._store.database.clock.now()
-        await self._store.keep_periods(_periods(await self._store.in_force(), now))
+        await self._store.keep_periods(lambda quotas: _periods(quotas, now))
 
     async def follow(self) -> bool:
         """Let states follow their quotas; whether the time was too short."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -101,13 +101,17 @@ class QuotaStore:
         async with self.database.connection() as connection:
             return await QuotasInForce().read(connection)
 
-    async def keep_periods(self, periods: Iterable[tuple[str, Period]]) -> None:
-        """Have these periods of quotas, and none from before the last."""
-        columns = list(zip(*((name, *period) for name, period in periods), strict=True))
+    async def keep_periods(
+        self, periods: Callable[[InForce], Iterable[tuple[str, Period]]]
+    ) -> None:
+        """Have just these periods of the quotas in force."""
         async with self.database.transaction() as connection:
-            if columns:
-                await connection.execute(_SQL["keep_periods"], *columns)
-            await connection.execute(_SQL["drop_periods"])
+            await keep_quotas(connection)
+            wanted = periods(await QuotasInForce().read(connection))
+            found = [(name, *period) for name, period in wanted]
+            columns = [[row[n] for row in found] for n in range(3)]
+            await connection.execute(_SQL["drop_periods"], *columns)
+            await connection.execute(_SQL["keep_periods"], *columns)
 
     async def count_again(self, names: Sequence[str] | None = None) -> list[str]:
         """Have quotas counted anew, None: all; which there are of them."""
@@ -124,9 +128,10 @@ class QuotaStore:
     async def recount(self, name: str, batch: int) -> bool:
         """Add the next ``batch`` events to a quota that is counted anew; whether it was there.
 
-        False: the quota is counted, or another replica works on it.
+        False: the quota is counted. Raises Busy if somebody holds what it needs.
         """
         async with self.database.transaction() as connection:
+            await connection.execute(_SQL["patience"])
             row = await connection.fetchrow(_SQL["recounting"], name)
             if row is None:
                 return False
@@ -139,14 +144,19 @@ class QuotaStore:
 
     async def settle(self, name: str, batch: int) -> bool:
         """Let the next ``batch`` states of a quota follow its limit and thresholds, delete
-        those that are not its own any more; whether the quota was there to be worked on."""
+        those that are not its own any more; whether the quota was there to be worked on.
+
+        Raises Busy if somebody holds what it needs.
+        """
         async with self.database.transaction() as connection:
+            await connection.execute(_SQL["patience"])
             row = await connection.fetchrow(_SQL["settling"], name)
             if row is None:
                 return False
             await connection.execute(_SQL["marked"], "on" if row["seeding"] else "off")
             states = await connection.fetch(
-                _SQL["states"], name, *row["settled"], row["settled_period"], batch
+                _SQL["states"],
+                *(name, *row["settled"], row["settled_period"], batch, row["changed_at"]),
             )
             await _settle(connection, row, states)
             if len(states) < batch:
@@ -253,7 +263,7 @@ async def _settle(connection: Connection, row: Any, states: Sequence[Any]) -> No
     for state in states:
         if quota is None or state["generation"] not in (row["generation"], None):
             gone.append(state["id"])
-        elif state["generation"] is not None:  # None: deleted meanwhile
+        elif state["open"]:  # None: deleted meanwhile
             subject = state["provider"], state["model"], state["user_id"]
             limits[state["id"]] = quota.limit_for(*subject)
     if gone:

@@ -21,13 +21,14 @@ returning generation, pg_notify('quotabell', 'quotas');
 
 -- define: a new quota, or one that counts otherwise than before: all is counted anew
 insert into quotas (
-    name, definition, fingerprint, thresholds, notify, generation, counted_from, phase, seeding)
-values ($1, $2::jsonb, $3, $4::float8[], $5::text[], $6, $7, 'recount', true)
+    name, definition, fingerprint, thresholds, notify, generation, counted_from, defined_from,
+    phase, seeding)
+values ($1, $2::jsonb, $3, $4::float8[], $5::text[], $6, $7, $7, 'recount', true)
 on conflict (name) do update set
     definition = excluded.definition, fingerprint = excluded.fingerprint,
     thresholds = excluded.thresholds, notify = excluded.notify,
     generation = excluded.generation, counted_from = excluded.counted_from,
-    phase = 'recount', done_day = null, done_source = null, done_event = null,
+    defined_from = excluded.defined_from, phase = 'recount', done_day = null, done_source = null, done_event = null,
     settled = default, settled_period = default, seeding = true, changed_at = now();
 
 -- adjust: other limits, thresholds or recipients: what is counted stays
@@ -39,23 +40,28 @@ update quotas set
 where name = $1;
 
 -- remove: these are no longer configured
-update quotas set phase = 'removed', settled = default, settled_period = default
+update quotas set phase = 'removed', settled = default, settled_period = default,
+    changed_at = now()
 where phase <> 'removed' and not name = any($1::text[])
 returning name;
 
 -- forget_periods: of a quota whose window may have changed
 delete from quota_periods where quota = $1;
 
--- keep_periods: have these periods
-insert into quota_periods (quota, period_start, period_end)
-select * from unnest($1::text[], $2::timestamptz[], $3::timestamptz[])
-on conflict do nothing;
-
--- drop_periods: of which nothing is shown any more
+-- drop_periods: have no other periods than these
 delete from quota_periods p
-using quota_periods now_p
-where now_p.quota = p.quota and now_p.period_start <= now() and now() < now_p.period_end
-    and p.period_end < now_p.period_start;
+where not exists (
+    select from unnest($1::text[], $2::timestamptz[], $3::timestamptz[])
+        as i (quota, period_start, period_end)
+    where i = (p.quota, p.period_start, p.period_end));
+
+-- keep_periods: have these periods
+insert into quota_periods (quota, period_start, period_end, continues)
+select i.quota, i.period_start, i.period_end, i.period_start > q.defined_from
+from unnest($1::text[], $2::timestamptz[], $3::timestamptz[])
+    as i (quota, period_start, period_end)
+join quotas q on q.name = i.quota
+on conflict do nothing;
 
 -- recount_again: count quotas anew (NULL: all); their names
 update quotas set
@@ -71,11 +77,12 @@ returning name;
 -- at_work: quotas whose states do not follow them yet, the longest first
 select name, phase from quotas where phase <> 'ready' order by changed_at, name;
 
--- recounting: take a quota that is to be counted anew, unless somebody else works on it
+-- recounting: take a quota that is to be counted anew. Waits for who counts along, and for
+-- reports of corrections, which come all the time
 select name, definition, generation, counted_from, done_day, done_source, done_event,
     (counted_from at time zone 'UTC')::date - 1 as first_day,
     (now() at time zone 'UTC')::date + 1 as last_day
-from quotas where name = $1 and phase = 'recount' for no key update skip locked;
+from quotas where name = $1 and phase = 'recount' for no key update;
 
 -- events: the next events of one day that were counted for other quotas than now, in key order
 select source, event_id, time, provider, model, user_id,
@@ -96,31 +103,39 @@ update quotas set phase = 'settle' where name = $1;
 select name, definition, generation, phase, settled, settled_period, seeding, changed_at
 from quotas where name = $1 and phase in ('settle', 'removed') for no key update skip locked;
 
--- marked: what applies to the rest of this transaction: alerts found by counting again are told
--- in one message; who holds a row for long is not waited for
-select set_config('quotabell.seeding', $1, true), set_config('lock_timeout', '2s', true);
+-- patience: who holds a row for long is not waited for in this transaction, since others give up
+-- waiting for the rows that it holds itself
+select set_config('lock_timeout', '500ms', true);
 
--- states: the next open states of a quota in key order, locked in the order of all writers
+-- marked: alerts found by counting again are told in one message
+select set_config('quotabell.seeding', $1, true);
+
+-- states: the next states of a quota in key order that were open when it changed (clocks differ
+-- by less than a minute), locked in the order of all writers
 with picked as materialized (
     select t.id, t.user_id, t.quota, t.provider, t.model, t.period_start
     from token_usage t
-    where t.quota = $1 and t.period_end > now()
+    where t.quota = $1 and t.period_end > $8::timestamptz - interval '1 minute'
         and (t.user_id, t.quota, t.provider, t.model, t.period_start)
             > ($2::text, $3::text, $4::text, $5::text, $6::timestamptz)
     order by t.user_id, t.quota, t.provider, t.model, t.period_start
     limit $7
 ), locked as materialized (
-    select t.id, t.generation, t.token_limit
+    select t.id, t.generation, t.period_end > now() as open
     from token_usage t join picked using (id)
     order by t.user_id collate "C", t.quota collate "C", t.provider collate "C",
         t.model collate "C", t.period_start
     for no key update of t
 )
-select p.id, p.user_id, p.provider, p.model, p.period_start, l.generation, l.token_limit
+select p.id, p.user_id, p.provider, p.model, p.period_start, l.generation, l.open
 from picked p left join locked l using (id)
 order by p.user_id, p.quota, p.provider, p.model, p.period_start;
 
 -- compare: give states their limits and have them rung or armed
+with lowest as materialized (
+    -- Asked once, not for each row.
+    select quotabell_lowest_threshold() as threshold
+)
 update token_usage t set
     token_limit = i.token_limit,
     alert_at = case
@@ -128,8 +143,7 @@ update token_usage t set
             and t.tokens_used * 100.0::float8 / i.token_limit < lowest.threshold
             then lowest.threshold
         else '-infinity' end
-from unnest($1::uuid[], $2::bigint[]) as i (id, token_limit),
-    (select quotabell_lowest_threshold() as threshold) lowest
+from unnest($1::uuid[], $2::bigint[]) as i (id, token_limit), lowest
 where t.id = i.id;
 
 -- delete: states of definitions that are gone
