@@ -195,3 +195,31 @@ async def test_the_answer_is_compressed_only_for_who_reads_it(client: Client):
     assert packed.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
     assert plain.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert packed.body.splitlines()[0] == plain.body.splitlines()[0]
+
+
+async def test_a_commit_from_before_a_refresh_does_not_hide_what_another_replica_did_since():
+    """Nobody has scraped between them."""
+    before = Total("", "p", "m", Kinds(1), 1, Decimal(0))
+    after = before._replace(requests=2)
+    refreshed = asyncio.Event()
+
+    class States:
+        async def current(self) -> AsyncIterator[list[StoredState]]:
+            refreshed.set()
+            return
+            yield []
+
+    class Sums:
+        async def totals(self) -> AsyncIterator[list[Total]]:
+            yield [after]
+
+    shown = UsageExposition(States(), Sums(), configure().get_logger())  # type: ignore[arg-type]
+    refreshing = asyncio.create_task(shown.run())
+    await shown.render()
+    shown.sums.patch([before])
+    refreshed.clear()
+    await refreshed.wait()
+    text = (await shown.render()).decode()
+    refreshing.cancel()
+
+    assert 'quotabell_requests_total{provider="p",model="m",user=""} 2' in text

@@ -98,8 +98,9 @@ class Part(Generic[Row]):
                 for column in columns:
                     column.pop(key, None)
             self._columns = columns
-            # A commit may have overtaken the read, so it is shown once more.
-            self._committed = self._overtaking | self._committed
+            # A commit may have overtaken the read, so it is shown once more. One from before is
+            # in what was read, perhaps with what another replica committed later.
+            self._committed = self._overtaking
         finally:
             self._overtaking = None
 
