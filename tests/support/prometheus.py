@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -71,6 +72,16 @@ class Prometheus:
         """Why the last scrape failed; '' if it did not."""
         found = await self._get("targets", {})
         return str(found["activeTargets"][0]["lastError"])
+
+    async def dropped_samples(self) -> float:
+        """How many samples it has dropped because a scrape had their series twice, or back in
+        time."""
+        async with self._session.get(f"{self.url}/metrics") as response:
+            text = await response.text()
+        name = r"prometheus_target_scrapes_sample_(?:duplicate_timestamp|out_of_order)_total"
+        found = re.findall(rf"^{name} (.*)$", text, re.MULTILINE)
+        assert len(found) == 2, text
+        return sum(map(float, found))
 
     async def _get(self, what: str, parameters: Mapping[str, str]) -> Any:
         async with self._session.get(f"{self.url}/api/v1/{what}", params=parameters) as response:
