@@ -109,11 +109,15 @@ class DaemonProcess:
         assert self.process is not None
         return self.process.pid
 
+    def send(self, number: int) -> None:
+        """Send a signal to it, if it runs."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(number)
+
     async def end(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> int:
         """Send a signal and wait; the exit code."""
         assert self.process is not None
-        if self.process.returncode is None:
-            self.process.send_signal(number)
+        self.send(number)
         async with asyncio.timeout(timeout):
             return await self.process.wait()
 
