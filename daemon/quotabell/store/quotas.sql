@@ -104,8 +104,10 @@ select name, definition, generation, phase, settled, settled_period, seeding, ch
 from quotas where name = $1 and phase in ('settle', 'removed') for no key update skip locked;
 
 -- patience: who holds a row for long is not waited for in this transaction, since others give up
--- waiting for the rows that it holds itself
-select set_config('lock_timeout', '500ms', true);
+-- waiting for the rows that it holds itself. A plan that is made without knowing how many rows
+-- are asked for would read the whole table for each batch
+select set_config('lock_timeout', '500ms', true),
+    set_config('plan_cache_mode', 'force_custom_plan', true);
 
 -- marked: alerts found by counting again are told in one message
 select set_config('quotabell.seeding', $1, true);
