@@ -35,7 +35,8 @@ from tests.support.waiting import eventually
 PATH = "/api/token-monitor/events"
 SENDERS = 10
 BETWEEN = (0.0, 0.4)  # seconds of load between an answer and the kill
-CALLS = 4_000  # that senders choose from, so that they meet
+CALLS = 1_000  # that senders choose from at a time, so that they meet
+FRESH = 4  # calls that take the place of others with every answer
 KIND_NAMES = ("input", "cacheRead", "cacheWrite", "output", "reasoning", "other")
 EVERYBODY = {"name": "all", "limit": 10**9, "window": "day"}
 USERS = {"name": "users", "limit": 10**6, "window": "week", "per": ["user"]}
@@ -117,7 +118,10 @@ class Senders:
         ways = [[Connection() for _ in self.daemons] for _ in range(2)]
         while not stop.is_set():
             picked = [
-                (chance.randrange(CALLS), min(3, int(chance.expovariate(1.0))))
+                (
+                    self.answers * FRESH + chance.randrange(CALLS),
+                    min(3, int(chance.expovariate(1.0))),
+                )
                 for _ in range(chance.choice((1, 1, 5, 40)))
             ]
             # Not `last`: a sender may not know what others have sent.
