@@ -7,7 +7,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 
-from bench import arrays, bell, bell_claim, bell_fanout, scrape, update
+from bench import arrays, bell, bell_claim, bell_fanout, events, scrape, settling, update
 from bench.bell import Figure
 from bench.pairs import Comparison
 
@@ -18,6 +18,10 @@ BENCHES: dict[str, Callable[[int], AsyncIterator[Comparison | Figure]]] = {
     "bell": bell.run,
     "push": bell_fanout.run,
     "claim": bell_claim.run,
+    "events": events.run,
+    "growth": events.growth,
+    "memory": events.memory,
+    "settling": settling.run,
 }
 
 
