@@ -18,6 +18,7 @@ from quotabell.http import (
     alerts,
     events,
     operation,
+    page,
     push,
     quotas,
     samples,
@@ -262,6 +263,7 @@ async def serve(
         mount(
             app,
             [
+                *page.routes(),
                 *usage.routes(committer, database, metrics, config.ingest, gate.names(), reporters),
                 *events.routes(
                     event_committer,

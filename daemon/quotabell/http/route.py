@@ -44,6 +44,7 @@ class Route:
     What follows the summary only goes into ``/openapi.json``: ``request`` is the type of the
     body that pydantic validates (None: takes no body), ``answers`` the good answers by
     status, ``faults`` statuses of problem answers beside those that follow from the rest.
+    ``described`` False: a part of the page, which is no interface for programs.
     """
 
     method: str
@@ -55,3 +56,4 @@ class Route:
     answers: dict[int, Answer] = field(default_factory=lambda: {200: Answer()})
     query: tuple[Query, ...] = ()
     faults: tuple[int, ...] = ()
+    described: bool = True

@@ -36,7 +36,7 @@ def mount(
     A catch-all instead of a middleware: a middleware would cost every request.
     """
     routes = tuple(routes)
-    app[ROUTES] = (*routes, openapi.route(routes))
+    app[ROUTES] = (*routes, openapi.route([r for r in routes if r.described]))
     by_path: dict[str, list[Route]] = {}
     for route in app[ROUTES]:
         by_path.setdefault(route.path, []).append(route)
