@@ -85,15 +85,20 @@ end $$;
 
 -- The lowest active threshold of any scope or quota: what a new row may be armed with unseen. Too low
 -- is safe, since the trigger then only arms the row properly. Infinity where there is none: who
--- adds one has the rows compared anew.
+-- adds one has the rows compared anew. Part of every report's statement, so what cannot be read, or
+-- not at once, costs no report: the row stays unarmed.
 create function public.quotabell_lowest_threshold() returns float8
-language plpgsql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '200ms'
 as $$
 begin
     return coalesce(least(
         (select min(threshold_percentage) from public.token_thresholds where is_active),
         (select min(t) from public.quotas, unnest(thresholds) as t),
         (select min(t) from public.settings, unnest(default_thresholds) as t)), 'infinity');
+exception when others then
+    return '-infinity';
 end $$;
 
 -- A token count for people: four digits at most, then K, M, B or T.

@@ -389,17 +389,21 @@ def config(tmp_path: Path, dsn: str) -> Config:
     return configure(tmp_path, dsn, **every(0.2))
 
 
-async def test_a_report_is_stored_even_if_nothing_can_be_written_to_the_history(
-    config: Config, dsn: str
+@pytest.mark.parametrize(
+    "table", ["notification_history", "alerts", "token_thresholds", "settings", "quotas"]
+)
+async def test_a_report_is_stored_whatever_ringing_lacks(
+    config: Config, dsn: str, table: str
 ) -> None:
     async with serving(config) as client, bell(dsn) as it:
-        await it.execute("alter table notification_history rename to gone")
+        await it.execute(f"alter table {table} rename to gone")
         reply = await client.update([snapshot(tokensUsed=9500), snapshot(model="x", tokensUsed=1)])
         assert [data["percentage"] for data in reply.data] == [95, 0.01]
         await asyncio.sleep(0.5)
-        assert await it.value("select count(*) from alerts") == 0
+        kept = "gone" if table == "alerts" else "alerts"
+        assert await it.value(f"select count(*) from {kept}") == 0
 
-        await it.execute("alter table gone rename to notification_history")
+        await it.execute(f"alter table gone rename to {table}")
 
         await eventually(it.transitions, timeout=5)
         await asyncio.sleep(0.5)
@@ -410,6 +414,9 @@ async def test_a_report_is_stored_even_if_nothing_can_be_written_to_the_history(
     "lock",
     [
         "lock table notification_history",
+        "lock table token_thresholds",
+        "lock table settings",
+        "lock table quotas",
         "lock table alerts in share mode",
         "select from alerts for update",
     ],
