@@ -39,11 +39,14 @@ create table public.deliveries (
         'suppressed',   -- silenced, or the end of an alert that had never been told
         'superseded'    -- a later message of its lane went to the target, or is to
     )),
-    due timestamptz not null default now(),
-    expires_at timestamptz not null,
-    tries integer not null default 0,             -- attempts made
-    counted integer not null default 0,           -- of these, what counts against the limit
-    fence bigint not null default 0,
+    -- Bounded, so that no number or time set by hand makes every claim fail.
+    due timestamptz not null default now() check (due > '-infinity'),
+    expires_at timestamptz not null check (isfinite(expires_at)),
+    tries integer not null default 0              -- attempts made
+        check (tries between 0 and 1000000),
+    counted integer not null default 0            -- of these, what counts against the limit
+        check (counted between 0 and 1000000),
+    fence bigint not null default 0 check (fence between 0 and 1000000000000000),
     lease_until timestamptz,
     http_status integer,
     reason text,

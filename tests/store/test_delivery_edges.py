@@ -3,6 +3,7 @@ others wrote."""
 
 from __future__ import annotations
 
+import asyncpg
 import pytest
 
 from quotabell.store.history import HistoryStore
@@ -73,3 +74,66 @@ async def test_what_python_cannot_read_costs_nobody_else(
 
     assert claimed.message.data == {}
     assert shown["data"] is None
+
+
+async def test_tries_that_somebody_set_back_hold_up_nobody(
+    box: Outbox,  # noqa: F811
+    replica: Replica,  # noqa: F811
+) -> None:
+    await box.subscribe("alice", BROWSER)
+    failed = await box.announce("alice")
+    await replica.enqueue()
+    (claimed,) = await replica.claim()
+    await replica.tell(claimed, "failed")
+    await box.rows("update deliveries set status = 'pending', tries = 0, finished_at = null")
+    await box.rows("update notification_history set status = 'pending'")
+    await box.announce("alice")
+    await replica.enqueue()
+
+    for one in await replica.claim():
+        assert await replica.tell(one)
+
+    assert [a["outcome"] for a in await box.attempts(failed)] == ["failed", "sent"]
+    assert await box.books(enqueued=2) == []
+
+
+@pytest.mark.parametrize("created", ["infinity", "-infinity"])
+async def test_a_message_from_the_end_of_time_holds_up_nobody(
+    box: Outbox,  # noqa: F811
+    replica: Replica,  # noqa: F811
+    created: str,
+) -> None:
+    await box.subscribe("alice", BROWSER)
+    await box.announce("alice")
+    await replica.enqueue()
+    await box.rows(f"update notification_history set created_at = '{created}'")
+    await box.announce("alice")
+    await replica.enqueue()
+
+    claimed = await replica.claim()
+
+    assert len(claimed) == 2
+    assert all(0 <= one.age <= 1e9 for one in claimed)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "tries = 2147483647",
+        "counted = 2147483647",
+        "fence = 9223372036854775807",
+        "expires_at = 'infinity'",
+        "due = '-infinity'",
+    ],
+)
+async def test_what_no_claim_could_work_with_is_refused(
+    box: Outbox,  # noqa: F811
+    replica: Replica,  # noqa: F811
+    value: str,
+) -> None:
+    await box.subscribe("alice", BROWSER)
+    await box.announce("alice")
+    await replica.enqueue()
+
+    with pytest.raises(asyncpg.CheckViolationError):
+        await box.rows(f"update deliveries set {value}")

@@ -192,7 +192,9 @@ with recursive head as materialized (
 ), taken as (
     update deliveries d set
         status = due.verdict,
-        tries = d.tries + (due.verdict = 'leased')::integer,
+        -- Somebody may have set them back by hand, for the delivery to be tried again.
+        tries = case when due.verdict = 'leased' then 1 + greatest(d.tries, (
+            select max(a.n) from attempts a where a.delivery_id = d.id)) else d.tries end,
         fence = d.fence + 1,
         lease_until = case when due.verdict = 'leased' then now() + $3::interval end,
         finished_at = case when due.verdict <> 'leased' then now() end,
@@ -238,7 +240,8 @@ with overtaken as (
 select d.id, d.notification_id::text, d.channel, d.target, d.origin, d.fence, d.tries, d.counted,
     extract(epoch from d.expires_at - now())::float8 as ttl, coalesce(o.status, d.status) as status,
     h.kind, h.transition, h.title, h.body, h.data, h.level,
-    extract(epoch from now() - h.created_at)::float8 as age,
+    greatest(0, least(1e9, extract(epoch from now()) - extract(epoch from h.created_at)))::float8
+        as age,
     s.is_active, s.vapid_key_id, s.subscription ->> 'endpoint' as endpoint,
     s.subscription #>> '{keys,p256dh}' as p256dh, s.subscription #>> '{keys,auth}' as auth
 from deliveries d
