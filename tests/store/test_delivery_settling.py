@@ -15,7 +15,7 @@ from quotabell.store.delivery import Claimed, Status, Told
 from quotabell.store.settling import START
 from tests.service.station import SENT, Recorder, endpoint, station
 from tests.store.test_delivery import Replica, box, browser, opened, other, replica  # noqa: F401
-from tests.support.outbox import Outbox
+from tests.support.outbox import Outbox, outbox
 from tests.support.postgres import connected
 from tests.support.waiting import eventually
 
@@ -69,7 +69,7 @@ async def test_what_follows_for_a_held_row_is_tried_again(
     await box.announce("alice")
     await replica.enqueue()
     [claimed] = await replica.claim()
-    recorded = await replica.store.record(told(claimed))
+    recorded, _ = await replica.store.record(told(claimed))
     settling = replica.store.settling
 
     async with held(any_dsn, HELD["subscription"]):
@@ -123,6 +123,54 @@ async def test_a_held_row_costs_no_lease(query: str, dsn: str) -> None:
         assert len(recorder.sent) == 100
         assert await box.outcomes() == {"sent": 100}
         assert await box.books(enqueued=100) == []
+
+
+async def test_a_held_delivery_costs_no_other_lease(dsn: str) -> None:
+    """Of a hundred messages acknowledged together only the one that is held may be sent twice."""
+    async with outbox(dsn) as box:
+        for n in range(100):
+            await box.subscribe("alice", endpoint(n, f"{n % 10}.example"))
+        await box.announce("alice")
+        go = asyncio.Event()
+
+        async def answer(claimed: Claimed) -> Outcome:
+            await go.wait()
+            return SENT
+
+        recorder = Recorder(answer)
+        async with station(dsn, {"webpush": recorder}, lease=4.0, needs=0.5):
+            await eventually(lambda: len(recorder.sent) == 100)
+            async with held(dsn, "select from deliveries order by id limit 1 for update"):
+                go.set()
+                await asyncio.sleep(5.0)  # longer than the lease
+                assert await box.statuses() == {"sent": 99, "leased": 1}
+            await eventually(box.closed)
+
+        assert await box.outcomes() == {"sent": 100, "unknown": 1}
+        assert await box.books(enqueued=100) == []
+
+
+async def test_what_became_of_a_held_delivery_is_recorded_when_it_is_free(dsn: str) -> None:
+    async with outbox(dsn) as box:
+        await box.subscribe("alice", endpoint(0))
+        await box.announce("alice")
+        go = asyncio.Event()
+
+        async def answer(claimed: Claimed) -> Outcome:
+            await go.wait()
+            return SENT
+
+        recorder = Recorder(answer)
+        async with station(dsn, {"webpush": recorder}) as at:
+            await eventually(lambda: recorder.sent)
+            async with held(dsn, "select from deliveries for update"):
+                go.set()
+                await asyncio.sleep(0.6)
+            await eventually(box.closed)
+
+        assert len(recorder.sent) == 1
+        assert at.counted() == {"sent": 1}
+        assert await box.books(enqueued=1) == []
 
 
 async def test_an_end_that_nobody_wrote_down_is_found(box: Outbox, replica: Replica) -> None:

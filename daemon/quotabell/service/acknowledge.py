@@ -42,6 +42,7 @@ class Acknowledger:
         self._log = log
         self._patience = patience
         self._waiting: list[Ended] = []
+        self._held: dict[int, float] = {}  # deliveries that somebody holds, until when to try
         self._some = asyncio.Event()
         self._owed: list[Recorded] = []
         self._owing = asyncio.Event()
@@ -68,7 +69,7 @@ class Acknowledger:
                 # Sorted, so that two replicas never lock the same rows in opposite orders.
                 batch, self._waiting = sorted(self._waiting, key=lambda e: e.told.id), []
                 await self._record(batch)
-            if not self._owing.is_set():
+            if not self._owing.is_set() and not self._held:
                 self._none.set()
 
     async def _follow_all(self) -> None:
@@ -80,7 +81,7 @@ class Acknowledger:
                 await asyncio.sleep(_PAUSE)
             elif not self._owed:
                 self._owing.clear()
-                if not self._waiting and not self._some.is_set():
+                if not self._waiting and not self._held and not self._some.is_set():
                     self._none.set()
 
     async def _follow(self, batch: list[Recorded]) -> list[Recorded]:
@@ -105,7 +106,9 @@ class Acknowledger:
         deadline = monotonic() + self._patience
         while monotonic() < deadline:
             try:
-                recorded = await self._store.record([ended.told for ended in batch])
+                recorded, held = await self._store.record(
+                    [ended.told for ended in batch], skip=bool(self._held)
+                )
             except Conflict:
                 continue
             except Unavailable as error:
@@ -118,9 +121,29 @@ class Acknowledger:
             self._owed = (self._owed + recorded)[-_OWED:]
             if recorded:
                 self._owing.set()
-            self._count(batch, {one.id for one in recorded})
+            self._put_off([ended for ended in batch if ended.told.id in held])
+            for ended in batch:
+                if ended.told.id not in held:
+                    self._held.pop(ended.told.id, None)
+            self._count([e for e in batch if e.told.id not in held], {one.id for one in recorded})
             return
         self._log.error("outcomes given up; they show as unknown", deliveries=len(batch))
+
+    def _put_off(self, batch: Sequence[Ended]) -> None:
+        """Record later, apart from all others, what somebody holds the rows of."""
+        now = monotonic()
+        again = [e for e in batch if self._held.setdefault(e.told.id, now + self._patience) > now]
+        for ended in batch:
+            if ended not in again:
+                del self._held[ended.told.id]
+        if given_up := len(batch) - len(again):
+            self._log.error("outcomes given up; they show as unknown", deliveries=given_up)
+        if again:
+            asyncio.get_running_loop().call_later(_PAUSE, self._put_again, again)
+
+    def _put_again(self, batch: Sequence[Ended]) -> None:
+        self._waiting += batch
+        self._some.set()
 
     async def _one_by_one(self, batch: Sequence[Ended], error: Refused) -> None:
         """One outcome that the database will not have costs only itself."""

@@ -258,11 +258,20 @@ left join overtaken o on o.id = d.id
 where d.id = any($1::bigint[]);
 
 -- acknowledge: what became of attempts, each only while its fence still holds. An origin's pause
--- counts in any case.
-with told as (
-    select * from json_to_recordset($1::json) as t (
+-- counts in any case. What somebody holds is waited for, but not for long; or ($2) it is left alone
+-- and returned without a status: one held delivery must not cost the others their leases.
+with told as materialized (
+    select t.* from json_to_recordset($1::json) as t (
         id bigint, fence bigint, status text, outcome text, http_status integer, reason text,
         delay float8, counts boolean, origin text, pause float8)
+    cross join (select set_config('lock_timeout', '500ms', true)) bounded
+), unlocked as materialized (
+    select d.id from deliveries d
+    where $2 and d.id in (select id from told)
+    order by d.id
+    for no key update skip locked
+), free as materialized (
+    select id from unlocked union all select id from told where not $2
 ), acked as (
     update deliveries d set
         status = t.status,
@@ -274,7 +283,7 @@ with told as (
         reason = t.reason,
         lease_until = null,
         finished_at = case when t.status <> 'pending' then now() end
-    from told t
+    from told t join free using (id)
     where d.id = t.id and d.fence = t.fence
     returning d.id, d.notification_id, d.channel, d.target, d.tries, t.status, t.outcome,
         t.http_status, t.reason
@@ -291,7 +300,11 @@ with told as (
 )
 select id, notification_id::text as notification,
     case when channel = 'webpush' then target end as subscription, status, outcome, reason
-from acked;
+from acked
+union all
+select d.id, null, null, null, null, null
+from deliveries d join told t on t.id = d.id and t.fence = d.fence
+where not exists (select from free f where f.id = d.id);
 
 -- reap: deliveries whose lease ran out are due again; what became of their attempt is unknown.
 -- Also at once what worker $1 was sending when it died.
