@@ -55,6 +55,7 @@ create table public.rearm_scopes (
     user_id text,                                 -- NULL: any
     after_key text[] not null default '{"","","",""}', -- user, quota, provider, model done last
     after_period timestamptz not null default '-infinity',
+    states uuid[],                                -- only these, which were held; NULL: all
     writers text[],                               -- to wait for; NULL: work has not begun
     created_at timestamptz not null default now()
 );
@@ -358,32 +359,33 @@ for each row when (
     old.default_thresholds <> new.default_thresholds or old.hysteresis <> new.hysteresis
 ) execute function public.quotabell_settings_changed();
 
--- The other transactions that have written quota states and may still commit. A statement takes
--- this lock before it looks at anything.
+-- The other transactions that have written or locked quota states and may still commit. A statement
+-- takes this lock before it looks at anything.
 create function public.quotabell_writers() returns text[]
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(array_agg(virtualtransaction), '{}') from pg_locks
     where locktype = 'relation' and relation = 'public.token_usage'::regclass
         and database = (select oid from pg_database where datname = current_database())
-        and mode = 'RowExclusiveLock' and pid is distinct from pg_backend_pid()
+        and mode in ('RowShareLock', 'RowExclusiveLock') and pid is distinct from pg_backend_pid()
 $$;
 
 -- Work off a batch of the oldest scope that is to be compared anew; returns how many states it
 -- compared, NULL if there is nothing to do now. Rows below any threshold and without an alert
 -- are armed by the plain update; for the others, disarming them makes the trigger ring and arm
--- them.
+-- them. Those that somebody holds for long are compared when that is over, the others meanwhile.
 create function public.quotabell_rearm(batch integer) returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '2s'
+set lock_timeout = '1s'
 set plan_cache_mode = force_custom_plan
 as $$
 declare
     scope public.rearm_scopes;
     under_way text[] := public.quotabell_writers();
     lowest float8;
-    done integer;
+    picked uuid[];
+    held uuid[];
 begin
     select * into scope from public.rearm_scopes
     where writers is null or not writers && under_way
@@ -407,42 +409,56 @@ begin
         end if;
     end if;
     lowest := public.quotabell_lowest_threshold();
-    with picked as materialized (
+    with batched as materialized (
         select t.id, t.user_id, t.quota, t.provider, t.model, t.period_start
         from public.token_usage t
         where (scope.provider is null or t.provider = scope.provider)
             and (scope.user_id is null or t.user_id = scope.user_id)
+            and (scope.states is null or t.id = any (scope.states))
             and (t.period_end is null or t.period_end > now())
             and (t.user_id, t.quota, t.provider, t.model, t.period_start) > (
                 scope.after_key[1], scope.after_key[2], scope.after_key[3],
                 scope.after_key[4], scope.after_period)
         order by t.user_id, t.quota, t.provider, t.model, t.period_start
         limit batch
-    ), locked as materialized (
+    )
+    select array(select id from batched), last.key, last.period_start
+    into picked, scope.after_key, scope.after_period
+    from (
+        select array[user_id, quota, provider, model] as key, period_start
+        from batched
+        order by user_id desc, quota desc, provider desc, model desc, period_start desc
+        limit 1) last;
+    picked := coalesce(picked, '{}');
+    begin
         -- In the order of all writers, so that nobody waits in a circle.
-        select t.id from public.token_usage t join picked using (id)
+        perform from public.token_usage t
+        where t.id = any (picked)
         order by t.user_id collate "C", t.quota collate "C", t.provider collate "C",
             t.model collate "C", t.period_start
-        for no key update of t
-    ), armed as (
-        update public.token_usage t set alert_at = case
-            when t.resolve_at = '-infinity' and coalesce(t.percentage, 0) < lowest then lowest
-            else '-infinity' end
-        from locked where t.id = locked.id
-    )
-    select count(*) over (), array[user_id, quota, provider, model], period_start
-    into done, scope.after_key, scope.after_period
-    from picked
-    order by user_id desc, quota desc, provider desc, model desc, period_start desc
-    limit 1;
-    if coalesce(done, 0) < batch then
+        for no key update;
+    exception when lock_not_available then
+        held := array(
+            select unnest(picked)
+            except
+            select id from (
+                select t.id from public.token_usage t
+                where t.id = any (picked) for no key update skip locked) free);
+        insert into public.rearm_scopes (provider, user_id, states, writers)
+        values (scope.provider, scope.user_id, held, public.quotabell_writers());
+    end;
+    update public.token_usage t set alert_at = case
+        when t.resolve_at = '-infinity' and coalesce(t.percentage, 0) < lowest then lowest
+        else '-infinity' end
+    where t.id = any (picked) and (held is null or t.id <> all (held));
+    if cardinality(picked) < batch then
         delete from public.rearm_scopes where id = scope.id;
     else
         update public.rearm_scopes set after_key = scope.after_key,
             after_period = scope.after_period, writers = coalesce(scope.writers, '{}')
         where id = scope.id;
     end if;
-    return coalesce(done, 0);
+    return cardinality(picked);
 end $$;
 
 -- Rows that were there before ring() was.

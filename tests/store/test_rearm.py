@@ -299,6 +299,32 @@ async def test_a_row_that_a_writer_holds_is_waited_for(it: Bell, other: Bell) ->
     assert await it.transitions(state) == ["50"]
 
 
+@pytest.mark.parametrize("lock", ["select from token_usage where model = 'm1' for update", None])
+async def test_a_row_that_is_held_for_long_holds_up_no_other(
+    it: Bell, other: Bell, lock: str | None
+) -> None:
+    states = [await it.report(60, model=f"m{n}") for n in range(4)]
+    holding = other.connection.transaction()
+    await holding.start()
+    if lock:
+        await other.execute(lock)
+    else:
+        await other.report(65, model="m1")
+
+    await it.threshold(50)
+    for batch in (2, 2, 2, 2):
+        await it.value("select quotabell_rearm($1)", batch)
+    await it.evaluate()
+    await it.threshold(55, "openai")
+    await it.evaluate()
+    assert [await it.transitions(s) for s in states] == [["50", "55"], [], *[["50", "55"]] * 2]
+    await holding.commit()
+    await it.rearm()
+
+    assert await it.transitions(states[1]) == ["55"]
+    assert await it.value("select count(*) from rearm_scopes") == 0
+
+
 async def test_rearming_beside_writers_leaves_every_state_right(
     it: Bell, other: Bell, any_dsn: str
 ) -> None:
