@@ -299,6 +299,17 @@ async def test_a_row_that_a_writer_holds_is_waited_for(it: Bell, other: Bell) ->
     assert await it.transitions(state) == ["50"]
 
 
+async def test_rows_that_are_held_leave_room_in_a_batch(it: Bell, other: Bell) -> None:
+    await it.execute("alter table token_usage disable trigger quotabell_ring")
+    states = [await it.report(95, model=f"m{n}") for n in range(4)]
+    async with other.connection.transaction():
+        await other.execute("select from token_usage where model <= 'm2' for update")
+
+        await it.ring_due(2)
+
+        assert [await it.transitions(s) for s in states] == [[], [], [], ["90"]]
+
+
 @pytest.mark.parametrize("lock", ["select from token_usage where model = 'm1' for update", None])
 async def test_a_row_that_is_held_for_long_holds_up_no_other(
     it: Bell, other: Bell, lock: str | None

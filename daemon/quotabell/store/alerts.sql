@@ -11,13 +11,12 @@ with due as materialized (
         or t.percentage < t.resolve_at
         or (t.resolve_at > '-infinity') <> (a.id is not null)
         or (a.id is not null and (t.percentage is null or t.period_end <= now()))
-), batch as materialized (
-    -- Apart, since a limit would talk the planner out of the one scan.
-    select id from due limit $1
 ), locked as materialized (
-    select t.id from token_usage t join batch using (id) for no key update of t skip locked
+    -- Limited here, so that what somebody holds never fills a batch; and apart from the search,
+    -- since a limit would talk the planner out of the one scan.
+    select t.id from token_usage t join due using (id) limit $1 for no key update of t skip locked
 )
-select (select count(*) from batch) as due,
+select least($1, (select count(*) from due)) as due,
     count(*) as tried,
     count(*) filter (where quotabell_ring_safely(id)) as rung
 from locked;
