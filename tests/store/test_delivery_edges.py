@@ -19,7 +19,7 @@ BROWSER = {
 async def test_a_browser_that_changed_hands_is_not_told_of_its_former_user(
     box: Outbox,  # noqa: F811
     replica: Replica,  # noqa: F811
-):
+) -> None:
     await box.subscribe("alice", BROWSER)
     await box.announce("alice", alert=await box.alert("alice"), seq=1)
     await replica.enqueue()
@@ -35,7 +35,7 @@ async def test_the_owner_and_operators_are_told(
     box: Outbox,  # noqa: F811
     replica: Replica,  # noqa: F811
     user: str,
-):
+) -> None:
     await box.subscribe(user, BROWSER)
     await box.announce("alice", alert=await box.alert("alice"), seq=1)
     await replica.enqueue()
@@ -48,7 +48,7 @@ async def test_the_owner_and_operators_are_told(
 async def test_an_end_that_waits_with_its_beginning_is_told_to_the_same(
     box: Outbox,  # noqa: F811
     replica: Replica,  # noqa: F811
-):
+) -> None:
     await box.subscribe("alice", BROWSER)
     alert = await box.alert("alice")
     await box.announce("alice", alert=alert, seq=1)
@@ -63,7 +63,7 @@ async def test_what_python_cannot_read_costs_nobody_else(
     box: Outbox,  # noqa: F811
     replica: Replica,  # noqa: F811
     data: str,
-):
+) -> None:
     await box.subscribe("alice", BROWSER)
     await box.announce("alice", alert=await box.alert("alice"), seq=1)
     await box.rows("update notification_history set data = $1::jsonb", data)
