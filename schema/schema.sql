@@ -193,12 +193,15 @@ end $$;
 CREATE FUNCTION public.quotabell_lowest_threshold() RETURNS double precision
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '200ms'
     AS $$
 begin
     return coalesce(least(
         (select min(threshold_percentage) from public.token_thresholds where is_active),
         (select min(t) from public.quotas, unnest(thresholds) as t),
         (select min(t) from public.settings, unnest(default_thresholds) as t)), 'infinity');
+exception when others then
+    return '-infinity';
 end $$;
 
 CREATE FUNCTION public.quotabell_name(quota text, provider text, model text) RETURNS text
@@ -274,14 +277,15 @@ end $$;
 CREATE FUNCTION public.quotabell_rearm(batch integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET lock_timeout TO '2s'
+    SET lock_timeout TO '1s'
     SET plan_cache_mode TO 'force_custom_plan'
     AS $$
 declare
     scope public.rearm_scopes;
     under_way text[] := public.quotabell_writers();
     lowest float8;
-    done integer;
+    picked uuid[];
+    held uuid[];
 begin
     select * into scope from public.rearm_scopes
     where writers is null or not writers && under_way
@@ -305,42 +309,56 @@ begin
         end if;
     end if;
     lowest := public.quotabell_lowest_threshold();
-    with picked as materialized (
+    with batched as materialized (
         select t.id, t.user_id, t.quota, t.provider, t.model, t.period_start
         from public.token_usage t
         where (scope.provider is null or t.provider = scope.provider)
             and (scope.user_id is null or t.user_id = scope.user_id)
+            and (scope.states is null or t.id = any (scope.states))
             and (t.period_end is null or t.period_end > now())
             and (t.user_id, t.quota, t.provider, t.model, t.period_start) > (
                 scope.after_key[1], scope.after_key[2], scope.after_key[3],
                 scope.after_key[4], scope.after_period)
         order by t.user_id, t.quota, t.provider, t.model, t.period_start
         limit batch
-    ), locked as materialized (
+    )
+    select array(select id from batched), last.key, last.period_start
+    into picked, scope.after_key, scope.after_period
+    from (
+        select array[user_id, quota, provider, model] as key, period_start
+        from batched
+        order by user_id desc, quota desc, provider desc, model desc, period_start desc
+        limit 1) last;
+    picked := coalesce(picked, '{}');
+    begin
         -- In the order of all writers, so that nobody waits in a circle.
-        select t.id from public.token_usage t join picked using (id)
+        perform from public.token_usage t
+        where t.id = any (picked)
         order by t.user_id collate "C", t.quota collate "C", t.provider collate "C",
             t.model collate "C", t.period_start
-        for no key update of t
-    ), armed as (
-        update public.token_usage t set alert_at = case
-            when t.resolve_at = '-infinity' and coalesce(t.percentage, 0) < lowest then lowest
-            else '-infinity' end
-        from locked where t.id = locked.id
-    )
-    select count(*) over (), array[user_id, quota, provider, model], period_start
-    into done, scope.after_key, scope.after_period
-    from picked
-    order by user_id desc, quota desc, provider desc, model desc, period_start desc
-    limit 1;
-    if coalesce(done, 0) < batch then
+        for no key update;
+    exception when lock_not_available then
+        held := array(
+            select unnest(picked)
+            except
+            select id from (
+                select t.id from public.token_usage t
+                where t.id = any (picked) for no key update skip locked) free);
+        insert into public.rearm_scopes (provider, user_id, states, writers)
+        values (scope.provider, scope.user_id, held, public.quotabell_writers());
+    end;
+    update public.token_usage t set alert_at = case
+        when t.resolve_at = '-infinity' and coalesce(t.percentage, 0) < lowest then lowest
+        else '-infinity' end
+    where t.id = any (picked) and (held is null or t.id <> all (held));
+    if cardinality(picked) < batch then
         delete from public.rearm_scopes where id = scope.id;
     else
         update public.rearm_scopes set after_key = scope.after_key,
             after_period = scope.after_period, writers = coalesce(scope.writers, '{}')
         where id = scope.id;
     end if;
-    return coalesce(done, 0);
+    return cardinality(picked);
 end $$;
 
 CREATE FUNCTION public.quotabell_rearm_queued() RETURNS trigger
@@ -588,7 +606,7 @@ CREATE FUNCTION public.quotabell_writers() RETURNS text[]
     select coalesce(array_agg(virtualtransaction), '{}') from pg_locks
     where locktype = 'relation' and relation = 'public.token_usage'::regclass
         and database = (select oid from pg_database where datname = current_database())
-        and mode = 'RowExclusiveLock' and pid is distinct from pg_backend_pid()
+        and mode in ('RowShareLock', 'RowExclusiveLock') and pid is distinct from pg_backend_pid()
 $$;
 
 CREATE VIEW public.active_alerts WITH (security_invoker='true') AS
@@ -637,6 +655,7 @@ CREATE TABLE public.quota_periods (
     quota text NOT NULL,
     period_start timestamp with time zone NOT NULL,
     period_end timestamp with time zone NOT NULL,
+    continues boolean NOT NULL,
     CONSTRAINT quota_periods_order CHECK ((period_start < period_end))
 );
 
@@ -711,7 +730,7 @@ UNION ALL
     t.updated_at
    FROM (public.quota_periods p
      JOIN public.token_usage t ON (((t.quota = p.quota) AND (t.period_end = p.period_start))))
-  WHERE ((p.period_start <= now()) AND (now() < p.period_end) AND (NOT (EXISTS ( SELECT
+  WHERE ((p.period_start <= now()) AND (now() < p.period_end) AND (p.continues OR (t.generation = 0)) AND (NOT (EXISTS ( SELECT
            FROM public.token_usage c
           WHERE ((c.user_id = t.user_id) AND (c.quota = t.quota) AND (c.provider = t.provider) AND (c.model = t.model) AND (c.period_start = p.period_start))))));
 
@@ -740,8 +759,13 @@ CREATE TABLE public.deliveries (
     reason text,
     finished_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT deliveries_counted_check CHECK (((counted >= 0) AND (counted <= 1000000))),
+    CONSTRAINT deliveries_due_check CHECK ((due > '-infinity'::timestamp with time zone)),
+    CONSTRAINT deliveries_expires_at_check CHECK (isfinite(expires_at)),
+    CONSTRAINT deliveries_fence_check CHECK (((fence >= 0) AND (fence <= '1000000000000000'::bigint))),
     CONSTRAINT deliveries_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'leased'::text, 'sent'::text, 'failed'::text, 'expired'::text, 'suppressed'::text, 'superseded'::text]))),
-    CONSTRAINT deliveries_target_is_id CHECK (((channel <> 'webpush'::text) OR (target ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'::text)))
+    CONSTRAINT deliveries_target_is_id CHECK (((channel <> 'webpush'::text) OR (target ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'::text))),
+    CONSTRAINT deliveries_tries_check CHECK (((tries >= 0) AND (tries <= 1000000)))
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.02');
 
@@ -833,6 +857,7 @@ CREATE TABLE public.quotas (
     notify text[] NOT NULL,
     generation integer NOT NULL,
     counted_from timestamp with time zone NOT NULL,
+    defined_from timestamp with time zone NOT NULL,
     phase text NOT NULL,
     done_day date,
     done_source text,
@@ -851,6 +876,7 @@ CREATE TABLE public.rearm_scopes (
     user_id text,
     after_key text[] DEFAULT '{"","","",""}'::text[] NOT NULL,
     after_period timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    states uuid[],
     writers text[],
     created_at timestamp with time zone DEFAULT now() NOT NULL
 );
