@@ -7,7 +7,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 
-from bench import arrays, bell, bell_claim, bell_fanout, events, scrape, settling, update
+from bench import arrays, bell, bell_claim, bell_fanout, events, page, scrape, settling, update
 from bench.bell import Figure
 from bench.pairs import Comparison
 
@@ -22,6 +22,7 @@ BENCHES: dict[str, Callable[[int], AsyncIterator[Comparison | Figure]]] = {
     "growth": events.growth,
     "memory": events.memory,
     "settling": settling.run,
+    "page": page.run,
 }
 
 
