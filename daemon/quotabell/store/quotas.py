@@ -154,15 +154,10 @@ class QuotaStore:
             if row is None:
                 return False
             await connection.execute(_SQL["marked"], "on" if row["seeding"] else "off")
-            states = await connection.fetch(
-                _SQL["states"],
-                *(name, *row["settled"], row["settled_period"], batch, row["changed_at"]),
-            )
-            await _settle(connection, row, states)
-            if len(states) < batch:
+            last = await _settle(connection, row, batch)
+            if last is None:
                 await _finish(connection, row)
             else:
-                last = states[-1]
                 key = [last["user_id"], name, last["provider"], last["model"]]
                 await connection.execute(_SQL["settled"], name, key, last["period_start"])
         return True
@@ -256,12 +251,29 @@ def _entry(event: Any, day: date) -> Entry:
     )
 
 
-async def _settle(connection: Connection, row: Any, states: Sequence[Any]) -> None:
+async def _settle(connection: Connection, row: Any, batch: int) -> Any:
+    """Settle the next states; the last of them, None: there are no more."""
+    quota = None if row["phase"] == "removed" else _quota(row)
+    after = (row["name"], *row["settled"], row["settled_period"], batch, row["changed_at"])
+    if quota is None or not quota.overrides:
+        limit = None if quota is None else quota.limit
+        of = (limit, row["generation"], row["seeding"])
+        last = await connection.fetchrow(_SQL["settle"], *after, *of)
+        if last is not None and last["ids"]:
+            await connection.execute(_RESTART, last["ids"])
+        return last if last is not None and last["states"] == batch else None
+    states = await connection.fetch(_SQL["states"], *after)
+    await _settle_each(connection, row, quota, states)
+    return states[-1] if len(states) == batch else None
+
+
+async def _settle_each(
+    connection: Connection, row: Any, quota: Quota, states: Sequence[Any]
+) -> None:
     gone: list[Any] = []
     limits: dict[Any, int] = {}
-    quota = None if row["phase"] == "removed" else _quota(row)
     for state in states:
-        if quota is None or state["generation"] not in (row["generation"], None):
+        if state["generation"] not in (row["generation"], None):
             gone.append(state["id"])
         elif state["open"]:  # None: deleted meanwhile
             subject = state["provider"], state["model"], state["user_id"]
