@@ -131,7 +131,7 @@ def _serve(config: Config, arguments: argparse.Namespace) -> int:
 def _greet(running: app.Running) -> None:
     print(
         f"""
-Quotabell listens at {running.url}. Report some usage:
+Quotabell listens at {running.url}. Open it in a browser, press "Notify me", and report some usage:
 
   curl -X POST {running.url}/api/token-monitor/update -H 'Content-Type: application/json' \\
     -d '{{"provider":"grok","model":"grok-3","tokensUsed":1000,"tokenLimit":10000}}'
