@@ -105,6 +105,20 @@ async def test_a_scrape_shows_what_was_acknowledged_before_it(client: Client):
         await asyncio.sleep(0.05)  # refreshes of the whole happen in between
 
 
+class Burns:
+    """Nothing burns."""
+
+    async def burning(self) -> AsyncIterator[list[Burning]]:
+        yield []
+
+
+class Sources:
+    """Nobody reports."""
+
+    async def all(self) -> AsyncIterator[list[ListedSource]]:
+        yield []
+
+
 async def test_a_commit_that_overtakes_a_refresh_is_not_undone_by_it():
     """The refresh has read the old row already when the new one is committed."""
     now = datetime.now(UTC)
@@ -123,14 +137,6 @@ async def test_a_commit_that_overtakes_a_refresh_is_not_undone_by_it():
         async def totals(self) -> AsyncIterator[list[Total]]:
             yield [sum_before]
             shown.sums.patch([sum_after])
-
-    class Burns:
-        async def burning(self) -> AsyncIterator[list[Burning]]:
-            yield []
-
-    class Sources:
-        async def all(self) -> AsyncIterator[list[ListedSource]]:
-            yield []
 
     shown = UsageExposition(
         *(States(), Sums(), Burns(), Sources()),  # type: ignore[arg-type]
@@ -213,7 +219,13 @@ async def test_a_commit_from_before_a_refresh_does_not_hide_what_another_replica
         async def totals(self) -> AsyncIterator[list[Total]]:
             yield [after]
 
-    shown = UsageExposition(States(), Sums(), configure().get_logger())  # type: ignore[arg-type]
+    shown = UsageExposition(
+        States(),  # type: ignore[arg-type]
+        Sums(),  # type: ignore[arg-type]
+        Burns(),  # type: ignore[arg-type]
+        Sources(),  # type: ignore[arg-type]
+        configure().get_logger(),
+    )
     refreshing = asyncio.create_task(shown.run())
     await shown.render()
     shown.sums.patch([before])
