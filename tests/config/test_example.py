@@ -72,6 +72,7 @@ def test_every_value_that_stands_there_is_the_default_as_it_is_shown() -> None:
         "database.url_file",
         "database.listen_url_file",
         "quotas",
+        "channels",
     }
 
 
@@ -91,6 +92,8 @@ def test_the_examples_in_it_work(tmp_path: Path) -> None:
         "database-url": "postgres://quotabell:secret@127.0.0.1/quotabell",
         "database-listen-url": "postgres://quotabell:secret@127.0.0.1/quotabell",
         "ingest": "0123456789abcdef",
+        "chat-url": "json://127.0.0.1/chat",
+        "pager": "whsec_" + "cGFnZXI" * 6,
     }.items():
         (tmp_path / name).write_text(text)
     path = tmp_path / "quotabell.yaml"

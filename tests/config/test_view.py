@@ -48,7 +48,7 @@ def test_the_fingerprint_is_stable() -> None:
     assert fingerprint(Config()) == FINGERPRINT_OF_DEFAULTS
 
 
-FINGERPRINT_OF_DEFAULTS = "e313ccc0cd77aaa1cfd4c54b48b699fac81fdb3e04e5efd8346481f4de875c83"
+FINGERPRINT_OF_DEFAULTS = "1dd96992a0fa8bd157573f34dc6a44da73d46d63153f327ced36a91cc384f810"
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,7 @@ FINGERPRINT_OF_DEFAULTS = "e313ccc0cd77aaa1cfd4c54b48b699fac81fdb3e04e5efd834648
         (False, {"thresholds": {"default": [75, 90]}}),
         (False, {"thresholds": {"hysteresis": 4}}),
         (False, {"quotas": [{"name": "q", "limit": 1, "window": "day"}]}),
+        (False, {"channels": [{"name": "a", "type": "alertmanager", "url": "http://one"}]}),
     ],
 )
 def test_the_fingerprint_follows_the_mirrored_parts_only(

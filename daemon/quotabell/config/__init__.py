@@ -1,5 +1,6 @@
 """Configuration: a YAML file and the environment, validated into one frozen ``Config``."""
 
+from quotabell.config.channels import Channel, When
 from quotabell.config.fields import SCOPES, Scope
 from quotabell.config.load import load
 from quotabell.config.model import (
@@ -24,6 +25,7 @@ __all__ = [
     "Address",
     "Alerts",
     "Auth",
+    "Channel",
     "Config",
     "Database",
     "Ingest",
@@ -35,6 +37,7 @@ __all__ = [
     "Scope",
     "Thresholds",
     "Token",
+    "When",
     "fingerprint",
     "load",
     "redacted",

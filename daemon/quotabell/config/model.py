@@ -16,6 +16,8 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from quotabell.config import net, units
 from quotabell.config.base import Section, part, revealed
+from quotabell.config.channels import Channel
+from quotabell.config.channels import contradictions as between_channels
 from quotabell.config.fields import (
     Contact,
     Duration,
@@ -219,12 +221,14 @@ class Config(Section):
     thresholds: Thresholds = Thresholds()
     alerts: Alerts = Alerts()
     push: Push = Push()
+    channels: tuple[Channel, ...] = ()
     retention: Retention = Retention()
     log: Log = Log()
 
     @classmethod
     def contradictions(cls, raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
         yield from between_quotas(raw.get("quotas"), _retention(raw.get("retention", {})))
+        yield from between_channels(raw.get("channels"))
         try:
             listen = net.parse_listen(raw.get("listen", "127.0.0.1:3001"))
         except ValueError:

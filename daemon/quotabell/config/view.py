@@ -22,6 +22,10 @@ def fingerprint(config: Config) -> str:
     mirrored = {
         "thresholds": config.thresholds.model_dump(mode="json"),
         "quotas": {quota.name: quota.model_dump(mode="json") for quota in config.quotas},
+        "channels": {
+            channel.name: [channel.type, channel.origin, channel.when.model_dump(mode="json")]
+            for channel in config.channels
+        },
     }
     text = json.dumps(mirrored, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
