@@ -39,6 +39,9 @@ _SECRET_ENDS = frozenset({("api", "key"), ("private", "key")})
 _DESCRIBING = frozenset("name names file files id host origin kind reason status".split())
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
+# What Apprise and its HTTP client say quotes URLs, which hold secrets.
+_TALKATIVE = frozenset({"apprise", "urllib3", "requests", "requests_oauthlib", "oauthlib"})
+
 _NOT_BLANK = re.compile(r"\S+")
 _BEARER = re.compile(r"(?i)\b(bearer|vapid|webpush) +[A-Za-z0-9._~+/=-]{16,}")
 _ASSIGNED = re.compile(
@@ -252,6 +255,8 @@ class _StdlibHandler(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name.partition(".")[0] in _TALKATIVE:
+            return
         try:
             message = record.getMessage()
         except Exception:  # wrong arguments for the format

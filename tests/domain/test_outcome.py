@@ -15,6 +15,7 @@ from quotabell.domain.outcome import (
     Fault,
     Outcome,
     classify,
+    classify_own,
     parse_retry_after,
     unreachable,
 )
@@ -234,3 +235,19 @@ def test_no_answer_is_an_exception(
 
     assert outcome.retry_after is None or 0 <= outcome.retry_after <= MAX_RETRY_AFTER
     assert outcome.code.replace("_", "").isalpha()
+
+
+@given(
+    st.integers(100, 999),
+    st.dictionaries(st.sampled_from(["Retry-After", "Date", "X"]), st.text(max_size=40)),
+)
+def test_no_answer_of_the_operators_own_receiver_ends_it_or_breaks_anything(
+    status: int, headers: dict[str, str]
+) -> None:
+    outcome = classify_own(status, headers, NOW)
+
+    assert outcome.kind in ("sent", "retry", "failed")
+    assert (outcome.kind == "sent") == (200 <= status < 300)
+    assert outcome.retry_after is None or 0 <= outcome.retry_after <= MAX_RETRY_AFTER
+    assert not outcome.resign
+    assert not outcome.short_form

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self, TypeVar
 
@@ -16,6 +17,7 @@ from quotabell.domain.outcome import Outcome
 State = Literal["firing", "resolved", "test"]
 Urgency = Literal["very-low", "low", "normal", "high"]
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TOPIC: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -43,6 +45,15 @@ class Notification:
     url: str = ""
     urgency: Urgency = "normal"
     topic: str = ""  # at most 32 characters of base64url; empty: none
+    at: datetime = _EPOCH  # of the transition
+    user: str = ""  # of the quota state; empty: nobody in particular
+    state_id: str = ""  # empty: of no single quota state
+    tokens_used: int | None = None
+    token_limit: int | None = None
+    period_end: str | None = None  # RFC 3339
+    reason: str | None = None  # why it is resolved
+    started_at: datetime | None = None  # of the alert; None: there is none
+    ended_at: datetime | None = None  # None: it fires
 
     def __post_init__(self) -> None:
         if self.topic and not _TOPIC.fullmatch(self.topic):
@@ -62,6 +73,17 @@ class Notification:
             "provider": self.provider,
             "model": self.model,
             "url": self.url,
+        }
+
+    def details(self) -> dict[str, Any]:
+        """The payload with what only an operator's program is told."""
+        return self.payload() | {
+            "stateId": self.state_id or None,
+            "userId": self.user or None,
+            "tokensUsed": self.tokens_used,
+            "tokenLimit": self.token_limit,
+            "periodEnd": self.period_end,
+            "reason": self.reason,
         }
 
 

@@ -1,7 +1,7 @@
 """What became of one attempt, and what an HTTP answer or a failed connection means.
 
-The table is that of Web Push (RFC 8030, and what the four large services add); a channel that
-speaks another protocol builds its outcomes itself or through ``unreachable``.
+One table is that of Web Push (RFC 8030, and what the four large services add), one that of HTTP
+receivers of the operator's own; other protocols build their outcomes themselves.
 """
 
 from __future__ import annotations
@@ -117,6 +117,33 @@ def classify(
     if status in (408, 425):
         return Outcome("retry", status, "try_later", wait)
     return Outcome("failed", status, ("bad_request" if status == 400 else "refused") + detail)
+
+
+def classify_own(status: int, headers: Mapping[str, str], now: float) -> Outcome:
+    """What the answer of an operator's own receiver means; ``now`` as for ``classify``.
+
+    What the operator can put right meanwhile (a secret, an address, access) is tried again, and
+    nothing ends the receiver. None of its words is taken into the reason.
+    """
+    if 200 <= status < 300:
+        return Outcome("sent", status, "sent")
+    if 300 <= status < 400:
+        return Outcome("failed", status, "redirect_refused")
+    wait = _wait({name.lower(): value for name, value in headers.items()}, now)
+    if status == 429:
+        return Outcome("retry", status, "throttled", wait, origin_pause=True, counts=False)
+    if status >= 500:
+        paused = wait is not None and status == 503
+        return Outcome("retry", status, "server_error", wait, origin_pause=paused)
+    if status in (401, 403, 407):
+        return Outcome("retry", status, "key_refused", wait)
+    if status in (404, 410):
+        return Outcome("retry", status, "not_found", wait)
+    if status in (408, 425):
+        return Outcome("retry", status, "try_later", wait)
+    if status == 413:
+        return Outcome("failed", status, "too_large")
+    return Outcome("failed", status, "bad_request" if status == 400 else "refused")
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
