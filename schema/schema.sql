@@ -133,6 +133,50 @@ begin
     return null;
 end $$;
 
+CREATE TABLE public.notification_history (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text DEFAULT ''::text NOT NULL,
+    alert_id uuid,
+    seq integer,
+    kind text DEFAULT 'threshold'::text NOT NULL,
+    transition text DEFAULT 'firing'::text NOT NULL,
+    level double precision,
+    title text NOT NULL,
+    body text NOT NULL,
+    data jsonb DEFAULT '{}'::jsonb NOT NULL,
+    status text DEFAULT 'pending'::text NOT NULL,
+    error text,
+    sent_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    enqueued_at timestamp with time zone,
+    silence_id uuid,
+    CONSTRAINT notification_history_status CHECK ((status = ANY (ARRAY['pending'::text, 'sent'::text, 'failed'::text, 'suppressed'::text]))),
+    CONSTRAINT notification_history_user_id CHECK ((char_length(user_id) <= 200))
+);
+
+CREATE FUNCTION public.quotabell_channels(h public.notification_history) RETURNS TABLE(channel text, target text, origin text)
+    LANGUAGE sql STABLE ROWS 3
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select c.type, c.name, c.origin
+    from public.channels c
+    where case
+        when h.transition = 'test' then h.data -> 'channels' ?| array['*', c.name]
+        when h.data @> '{"ownOnly": true}' or c.type = 'alertmanager' and h.alert_id is null
+            then false
+        else (c.kind is null or h.kind ~ c.kind)
+            and (c.provider is null or coalesce(h.data ->> 'provider', '') ~ c.provider)
+            and (c.model is null or coalesce(h.data ->> 'model', '') ~ c.model)
+            and (c.alert_user is null or h.user_id ~ c.alert_user)
+            and (c.quota is null or coalesce(h.data ->> 'quota', '') ~ c.quota)
+            and (c.min_percentage <= 0 or h.transition = 'resolved'
+                or h.level >= c.min_percentage
+                or case when jsonb_typeof(h.data -> 'percentage') = 'number'
+                    then (h.data ->> 'percentage')::float8 >= c.min_percentage end)
+        end
+$$;
+
 CREATE FUNCTION public.quotabell_delete_attempts() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -651,6 +695,18 @@ CREATE TABLE public.attempts (
 )
 WITH (fillfactor='70');
 
+CREATE TABLE public.channels (
+    name text NOT NULL,
+    type text NOT NULL,
+    origin text NOT NULL,
+    kind text,
+    provider text,
+    model text,
+    alert_user text,
+    quota text,
+    min_percentage double precision DEFAULT 0 NOT NULL
+);
+
 CREATE TABLE public.quota_periods (
     quota text NOT NULL,
     period_start timestamp with time zone NOT NULL,
@@ -789,28 +845,6 @@ CREATE TABLE public.leases (
     holder text NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     renewed_at timestamp with time zone DEFAULT now() NOT NULL
-);
-
-CREATE TABLE public.notification_history (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    user_id text DEFAULT ''::text NOT NULL,
-    alert_id uuid,
-    seq integer,
-    kind text DEFAULT 'threshold'::text NOT NULL,
-    transition text DEFAULT 'firing'::text NOT NULL,
-    level double precision,
-    title text NOT NULL,
-    body text NOT NULL,
-    data jsonb DEFAULT '{}'::jsonb NOT NULL,
-    status text DEFAULT 'pending'::text NOT NULL,
-    error text,
-    sent_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    enqueued_at timestamp with time zone,
-    silence_id uuid,
-    CONSTRAINT notification_history_status CHECK ((status = ANY (ARRAY['pending'::text, 'sent'::text, 'failed'::text, 'suppressed'::text]))),
-    CONSTRAINT notification_history_user_id CHECK ((char_length(user_id) <= 200))
 );
 
 CREATE VIEW public.notification_log WITH (security_invoker='true') AS
@@ -1073,6 +1107,9 @@ ALTER TABLE ONLY public.alerts
 ALTER TABLE ONLY public.attempts
     ADD CONSTRAINT attempts_pkey PRIMARY KEY (delivery_id, n);
 
+ALTER TABLE ONLY public.channels
+    ADD CONSTRAINT channels_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY public.deliveries
     ADD CONSTRAINT deliveries_pkey PRIMARY KEY (id);
 
@@ -1149,6 +1186,10 @@ ALTER TABLE ONLY public.vapid_keys
     ADD CONSTRAINT vapid_keys_pkey PRIMARY KEY (id);
 
 CREATE INDEX alerts_by_user ON public.alerts USING btree (user_id, started_at DESC, id);
+
+CREATE INDEX alerts_ended ON public.alerts USING btree (ended_at, id) WHERE (status = 'resolved'::text);
+
+CREATE INDEX alerts_firing_of_name ON public.alerts USING btree (user_id, quota, provider, model, kind) WHERE (status = 'firing'::text);
 
 CREATE UNIQUE INDEX alerts_firing_of_state ON public.alerts USING btree (state_id, kind) WHERE (status = 'firing'::text);
 
@@ -1232,11 +1273,13 @@ CREATE POLICY attempts_own ON public.attempts FOR SELECT USING ((EXISTS ( SELECT
    FROM public.deliveries d
   WHERE (d.id = attempts.delivery_id))));
 
+ALTER TABLE public.channels ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.deliveries ENABLE ROW LEVEL SECURITY;
 
-CREATE POLICY deliveries_own ON public.deliveries FOR SELECT USING ((EXISTS ( SELECT
+CREATE POLICY deliveries_own ON public.deliveries FOR SELECT USING (((channel = 'webpush'::text) AND (EXISTS ( SELECT
    FROM public.notification_history h
-  WHERE ((h.id = deliveries.notification_id) AND (h.user_id = ( SELECT public.quotabell_subject() AS quotabell_subject))))));
+  WHERE ((h.id = deliveries.notification_id) AND (h.user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)))))));
 
 ALTER TABLE public.delivery_pauses ENABLE ROW LEVEL SECURITY;
 
@@ -1310,6 +1353,10 @@ REVOKE ALL ON FUNCTION public.quotabell_announce(a public.alerts) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_announced() FROM PUBLIC;
 
+GRANT SELECT ON TABLE public.notification_history TO quotabell_reader;
+
+REVOKE ALL ON FUNCTION public.quotabell_channels(h public.notification_history) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.quotabell_delete_attempts() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_endpoint() FROM PUBLIC;
@@ -1363,8 +1410,6 @@ GRANT SELECT ON TABLE public.current_usage TO quotabell_reader;
 
 GRANT SELECT ON TABLE public.deliveries TO quotabell_reader;
 
-GRANT SELECT ON TABLE public.notification_history TO quotabell_reader;
-
 GRANT SELECT ON TABLE public.notification_log TO quotabell_reader;
 
 GRANT SELECT,DELETE ON TABLE public.push_subscriptions TO quotabell_reader;
@@ -1409,11 +1454,13 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000301'),
     ('20261122000302'),
     ('20261122000303'),
-    ('20261122000304');
+    ('20261122000304'),
+    ('20261122000401');
 
 SELECT public.quotabell_protect(
     'alerts',
     'attempts',
+    'channels',
     'deliveries',
     'delivery_pauses',
     'leases',
@@ -1440,6 +1487,7 @@ SELECT public.quotabell_protect(
     'usage_by_provider',
     'quotabell_announce(public.alerts)',
     'quotabell_announced()',
+    'quotabell_channels(public.notification_history)',
     'quotabell_delete_attempts()',
     'quotabell_endpoint()',
     'quotabell_keep_parts(regclass,text,date,date)',

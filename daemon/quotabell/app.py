@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,11 +37,13 @@ from quotabell.lifetime import Tasks, patiently
 from quotabell.log import Logger, Logging
 from quotabell.metrics import Metrics
 from quotabell.service import faults
+from quotabell.service.channels import OperatorChannels
 from quotabell.service.commit import Committer
 from quotabell.service.counting import Counting
 from quotabell.service.deliver import Deliverer
 from quotabell.service.evaluate import Evaluator
 from quotabell.service.exposition import UsageExposition
+from quotabell.service.feed import AlertFeed
 from quotabell.service.mirror import Mirror
 from quotabell.service.push import WebPushSender, keyring, topic_key
 from quotabell.service.retention import Retention
@@ -52,11 +55,13 @@ from quotabell.service.sources import Sources
 from quotabell.service.subscribe import Subscriptions
 from quotabell.store.aging import AgingStore
 from quotabell.store.alerts import AlertStore
+from quotabell.store.channels import ChannelStore
 from quotabell.store.database import Database
 from quotabell.store.delivery import DeliveryStore
 from quotabell.store.embedded import EmbeddedPostgres
 from quotabell.store.episodes import EpisodeStore
 from quotabell.store.events import Counted, EventStore
+from quotabell.store.feed import FeedStore
 from quotabell.store.history import HistoryStore
 from quotabell.store.instance import hold
 from quotabell.store.leases import LeaseStore
@@ -88,8 +93,7 @@ class Running:
 
     @property
     def url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host or "localhost"
-        return f"http://{host}:{self.port}"
+        return _address(self.host or "localhost", self.port)
 
 
 async def serve(
@@ -141,7 +145,7 @@ async def serve(
         tasks.start(database.watch())
 
         counting = Counting(QuotaStore(database), metrics, log)
-        mirror = Mirror(SettingsStore(database), counting, metrics, log)
+        mirror = Mirror(SettingsStore(database), counting, ChannelStore(database), metrics, log)
         await mirror.put(config)
 
         event_store = EventStore(database, burn_window=config.alerts.forecast.burn_window)
@@ -201,9 +205,15 @@ async def serve(
             push_store, config.data_dir, config.push.key_files, config.push.subject
         )
         webpush = await stack.enter_async_context(WebPushChannel(rules, keys))
+        feed_store = FeedStore(database)
+        channels = await stack.enter_async_context(
+            OperatorChannels(feed_store, _address(config.listen.host, config.listen.port))
+        )
+        channels.replace(config.channels)
         deliverer = Deliverer(
             DeliveryStore(database),
-            {"webpush": WebPushSender(webpush)},
+            {"webpush": WebPushSender(webpush)}
+            | dict.fromkeys(("webhook", "alertmanager", "apprise"), channels),
             metrics,
             logging.get_logger("deliver"),
             worker=instance.id,
@@ -244,6 +254,8 @@ async def serve(
         stack.push_async_callback(evaluator.release)
         await evaluator.hold()
         tasks.start(evaluator.run())
+        feed = AlertFeed(feed_store, channels, metrics, log, leading=lambda: evaluator.leading)
+        tasks.start(feed.run())
 
         def hint(payload: str) -> None:
             deliverer.wake()
@@ -258,7 +270,7 @@ async def serve(
 
         gate = Gate(config.auth.tokens, open_metrics=config.auth.open_metrics)
         draining = Draining()
-        reloader = _Reloader(config, reread, gate, mirror, metrics, log)
+        reloader = _Reloader(config, reread, gate, mirror, channels, metrics, log)
         app = web.Application(client_max_size=config.ingest.max_body)
         mount(
             app,
@@ -319,6 +331,12 @@ async def serve(
     log.info("stopped")
 
 
+def _address(host: str, port: int) -> str:
+    """An address of this daemon, by the machine's name where it listens on all of its own."""
+    host = socket.gethostname() if host in ("", "0.0.0.0", "::") else host
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class _Reloader:
     """Takes a changed configuration into use, or keeps the old one and says why."""
 
@@ -328,10 +346,12 @@ class _Reloader:
         reread: Callable[[], Config] | None,
         gate: Gate,
         mirror: Mirror,
+        channels: OperatorChannels,
         metrics: Metrics,
         log: Logger,
     ) -> None:
         self.config = config
+        self._channels = channels
         self._reread = reread
         self._gate = gate
         self._mirror = mirror
@@ -358,6 +378,7 @@ class _Reloader:
                 self._log.error("configuration not reloaded", reason=str(error))
                 raise
             self._gate.replace(config.auth.tokens, open_metrics=config.auth.open_metrics)
+            self._channels.replace(config.channels)
             self.config = config
             self._metrics.config_reload_successful.set(1)
             self._log.info("configuration reloaded", fingerprint=fingerprint(config)[:12])

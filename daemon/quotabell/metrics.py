@@ -18,6 +18,7 @@ from prometheus_client import (
 from quotabell import __version__
 
 OUTCOMES = ("accepted", "older", "rejected", "unavailable")
+CHANNELS = ("webpush", "webhook", "alertmanager", "apprise")
 DELIVERY_OUTCOMES = ("sent", "retry", "gone", "failed", "expired", "superseded")
 _DELIVERY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 EVENT_OUTCOMES = ("accepted", "duplicate", "corrected", "rejected", "unavailable")
@@ -86,11 +87,18 @@ class Metrics:
             ["channel", "outcome"],
             registry=registry,
         )
-        for outcome in DELIVERY_OUTCOMES:
-            self.deliveries.labels("webpush", outcome)
+        for channel in CHANNELS:
+            for outcome in DELIVERY_OUTCOMES:
+                self.deliveries.labels(channel, outcome)
+        self.alert_posts = Counter(
+            "quotabell_alertmanager_posts_total",
+            "Posts of all alerts to Alertmanager by channel and outcome.",
+            ["channel", "outcome"],
+            registry=registry,
+        )
         self.delivery_seconds = Histogram(
             "quotabell_delivery_seconds",
-            "Time from the crossing of a threshold to a push service's acceptance.",
+            "Time from the crossing of a threshold to its acceptance by a receiver.",
             buckets=_DELIVERY_BUCKETS,
             registry=registry,
         )

@@ -23,6 +23,7 @@ from quotabell.service.evaluate import LEASE, Evaluator, Step
 from quotabell.service.mirror import Mirror
 from quotabell.service.ring import Ringer
 from quotabell.store.alerts import AlertStore, Rung
+from quotabell.store.channels import ChannelStore
 from quotabell.store.database import Database
 from quotabell.store.leases import LeaseStore
 from quotabell.store.quotas import QuotaStore
@@ -498,7 +499,7 @@ async def test_a_reload_compares_every_state_anew(tmp_path: Path, dsn: str) -> N
 
 def mirror_of(pool: Database, metrics: Metrics) -> Mirror:
     counting = Counting(QuotaStore(pool), metrics, LOG)
-    return Mirror(SettingsStore(pool), counting, metrics, LOG)
+    return Mirror(SettingsStore(pool), counting, ChannelStore(pool), metrics, LOG)
 
 
 async def test_the_last_configuration_counts_and_others_say_that_they_differ(

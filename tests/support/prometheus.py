@@ -25,7 +25,7 @@ Series = tuple[dict[str, str], float]
 
 
 def program(name: str) -> str:
-    """Where a program of the package ``prometheus`` is; skips the test if it is missing."""
+    """Where a program of Debian's packages of Prometheus is; skips the test if it is missing."""
     found = shutil.which(name)
     if found is not None:
         return found

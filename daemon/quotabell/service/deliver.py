@@ -221,7 +221,7 @@ class Deliverer:
         try:
             notification = replace(
                 self._draft(claimed.message),
-                id=f"{claimed.message.notification_id}.{claimed.id}",
+                id=f"{claimed.message.notification_id}/{claimed.channel}/{claimed.target}",
                 ttl=claimed.ttl,
             )
             self._fault("before_send")

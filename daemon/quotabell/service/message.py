@@ -35,9 +35,21 @@ def draft(topic_key: bytes, message: Message) -> Notification:
         url=f"/?state={state}" if state else "/",
         urgency=notice.urgency(message.transition, message.level),
         topic=notice.topic(topic_key, tag),
+        at=message.created_at,
+        user=message.user,
+        state_id=state,
+        tokens_used=_count(message.data, "tokensUsed"),
+        token_limit=_count(message.data, "tokenLimit"),
+        period_end=_text(message.data, "periodEnd") or None,
+        reason=_text(message.data, "reason") or None,
     )
 
 
 def _text(data: Mapping[str, object], key: str) -> str:
     value = data.get(key)
     return value if isinstance(value, str) else ""
+
+
+def _count(data: Mapping[str, object], key: str) -> int | None:
+    value = data.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

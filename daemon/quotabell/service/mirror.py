@@ -5,7 +5,9 @@ from __future__ import annotations
 from quotabell.config import Config, fingerprint
 from quotabell.log import Logger
 from quotabell.metrics import Metrics
+from quotabell.service.channels import row_of
 from quotabell.service.counting import Counting
+from quotabell.store.channels import ChannelStore
 from quotabell.store.settings import SettingsStore
 
 
@@ -13,9 +15,15 @@ class Mirror:
     """The last start or reload of any replica decides; the others say that they differ."""
 
     def __init__(
-        self, store: SettingsStore, counting: Counting, metrics: Metrics, log: Logger
+        self,
+        store: SettingsStore,
+        counting: Counting,
+        channels: ChannelStore,
+        metrics: Metrics,
+        log: Logger,
     ) -> None:
         self._store = store
+        self._channels = channels
         self._counting = counting
         self._metrics = metrics
         self._log = log
@@ -27,6 +35,7 @@ class Mirror:
         It returns at once: that states follow it is the work of the rounds of evaluation.
         """
         await self._counting.put(config.quotas)
+        await self._channels.put([row_of(channel) for channel in config.channels])
         own = fingerprint(config)
         await self._store.mirror(own, config.thresholds.default, config.thresholds.hysteresis)
         self._own = own

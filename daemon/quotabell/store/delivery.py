@@ -7,7 +7,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -37,6 +37,9 @@ class Message:
     body: str
     data: dict[str, Any]
     level: float | None
+    user: str
+    created_at: datetime
+    alert_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Claimed:
     age: float
     message: Message
     subscription: Subscription | None  # None: its row is gone, or another channel
+    configured: bool = True  # whether the channel is one of those in force
 
 
 class Closed(NamedTuple):
@@ -265,6 +269,9 @@ def _one(row: Any, messages: dict[str, Message]) -> Claimed:
             body=row["body"],
             data=data if isinstance(data, dict) else {},
             level=row["level"],
+            user=row["user_id"],
+            created_at=row["created_at"],
+            alert_id=row["alert_id"],
         )
     subscription = None
     if row["is_active"] is not None:
@@ -287,4 +294,5 @@ def _one(row: Any, messages: dict[str, Message]) -> Claimed:
         age=row["age"],
         message=message,
         subscription=subscription,
+        configured=row["configured"],
     )

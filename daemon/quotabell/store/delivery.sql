@@ -5,12 +5,13 @@
 -- afterwards (settling.sql): whoever holds such a row must not hold up what is known of a send.
 
 -- enqueue: turn pending notifications, alerts first, into a delivery for each subscription of its
--- user and of operators (no user), or of whom its quota says; a test goes to its own user's only.
+-- user and of operators (no user), or of whom its quota says; a test goes to its own user's only,
+-- or to the channels that it names. And into one for each other channel that is for it.
 -- A resolution goes only where the last message of its lane told of an alert, or may still do so. A
 -- message whose alert has vanished is never sent. The alerts are not locked: no report ever waits
 -- for delivery.
 with candidates as materialized (
-    select h.id, h.user_id, h.alert_id, h.seq, h.transition, h.data, h.created_at
+    select h.id, h.user_id, h.alert_id, h.seq, h.transition, h.data, h.created_at, h as row
     from notification_history h
     where h.status = 'pending' and h.enqueued_at is null and ($2::uuid is null or h.id = $2)
         -- Who is told of the end depends on the deliveries of what came before it.
@@ -27,7 +28,7 @@ with candidates as materialized (
         a.state_id, a.kind, a.episode,
         a.episode << 24 | least(c.seq, 16777215) as place,
         array[
-            case when o.only or 'owner' = any(o.notify) then c.user_id end,
+            case when o.browsers and (o.only or 'owner' = any(o.notify)) then c.user_id end,
             case when not o.only and 'operators' = any(o.notify) then '' end] as recipients,
         not o.only and 'everyone' = any(o.notify) as everyone,
         case when a.id is not null then
@@ -42,14 +43,14 @@ with candidates as materialized (
     left join quotas q on q.name = c.data ->> 'quota'
     cross join lateral (
         select c.transition = 'test' or c.data @> '{"ownOnly": true}' as only,
-            coalesce(q.notify, '{owner,operators}') as notify) o
+            coalesce(q.notify, '{owner,operators}') as notify,
+            coalesce(c.data -> 'channels' ?| '{*,webpush}', true) as browsers) o
 ), made as (
     insert into deliveries (
         notification_id, channel, target, origin, state_id, kind, episode, seq, resolves,
         asked, expires_at,
         status, finished_at, reason)
-    select p.id, 'webpush', s.id::text,
-        coalesce(left(substring(s.subscription ->> 'endpoint' from '^https?://[^/?#]+'), 200), ''),
+    select p.id, s.channel, s.target, s.origin,
         p.state_id, p.kind, p.episode, p.seq, p.resolves,
         p.alert_id is null, p.expires_at,
         case when p.silence_id is null then 'pending' else 'suppressed' end,
@@ -58,13 +59,19 @@ with candidates as materialized (
     from picked p
     cross join lateral (
         select told.*,
-            md5(p.state_id::text || '/' || p.kind || '/webpush/' || told.id::text)::uuid as lane
+            md5(p.state_id::text || '/' || p.kind || '/' || channel || '/' || target)::uuid as lane
         from (
-            select id, subscription from push_subscriptions
-            where is_active and user_id = any (p.recipients)
+            select 'webpush' as channel, id::text as target, coalesce(left(
+                substring(subscription ->> 'endpoint' from '^https?://[^/?#]+'), 200), '') as origin
+            from (
+                select id, subscription from push_subscriptions
+                where is_active and user_id = any (p.recipients)
+                union all
+                select id, subscription from push_subscriptions
+                where p.everyone and is_active and (user_id = any (p.recipients)) is not true
+            ) browsers
             union all
-            select id, subscription from push_subscriptions
-            where p.everyone and is_active and (user_id = any (p.recipients)) is not true
+            select channel, target, origin from quotabell_channels(p.row)
         ) told
     ) s
     where not p.orphan and (
@@ -239,7 +246,9 @@ with overtaken as (
 )
 select d.id, d.notification_id::text, d.channel, d.target, d.origin, d.fence, d.tries, d.counted,
     extract(epoch from d.expires_at - now())::float8 as ttl, coalesce(o.status, d.status) as status,
-    h.kind, h.transition, h.title, h.body, h.data, h.level,
+    h.kind, h.transition, h.title, h.body, h.data, h.level, h.user_id, h.created_at,
+    h.alert_id::text, d.channel = 'webpush' or exists (
+        select from channels c where c.name = d.target and c.type = d.channel) as configured,
     greatest(0, least(1e9, extract(epoch from now()) - extract(epoch from h.created_at)))::float8
         as age,
     s.is_active, s.vapid_key_id, s.subscription ->> 'endpoint' as endpoint,
