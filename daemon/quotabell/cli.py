@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import uvloop
@@ -21,7 +21,10 @@ from quotabell.metrics import Metrics
 from quotabell.service import faults
 from quotabell.service.counting import Counting
 from quotabell.service.recount import check, recount
+from quotabell.service.trial import try_out
+from quotabell.store.channels import ChannelStore
 from quotabell.store.database import Database
+from quotabell.store.history import HistoryStore
 from quotabell.store.migrate import migrate
 from quotabell.store.quotas import QuotaStore
 from quotabell.store.reach import reached
@@ -69,13 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         ("recount", _recount, "count quotas anew from the events of their open periods"),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument(
-            "-c",
-            "--config",
-            type=Path,
-            metavar="FILE",
-            help="YAML configuration (default: $QUOTABELL_CONFIG, else built-in defaults)",
-        )
+        _add_config(command)
         if run is _serve:
             command.add_argument(
                 "--greet", action="store_true", help="say on standard output what to do next"
@@ -86,7 +83,30 @@ def _parser() -> argparse.ArgumentParser:
                 "--check", action="store_true", help="only compare; exit code 1 if they differ"
             )
         command.set_defaults(run=run)
+    text = "try out notifications"
+    push = commands.add_parser("push", help=text, description=text)
+    text = "send a test message and say what becomes of it; exit code 0 if all of it was sent"
+    test = push.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "test", help=text, description=text
+    )
+    _add_config(test)
+    test.add_argument("--user", default="", help="whose browsers (default: the operators')")
+    test.add_argument("--channel", metavar="NAME", help="only this one; webpush: the browsers")
+    test.add_argument(
+        "--timeout", type=float, default=30.0, metavar="SECONDS", help="default: %(default)g"
+    )
+    test.set_defaults(run=_push_test)
     return parser
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML configuration (default: $QUOTABELL_CONFIG, else built-in defaults)",
+    )
 
 
 def _serve(config: Config, arguments: argparse.Namespace) -> int:
@@ -156,14 +176,7 @@ def _migrate(config: Config, arguments: argparse.Namespace) -> int:
 
 def _recount(config: Config, arguments: argparse.Namespace) -> int:
     async def run() -> bool:
-        logger = log.configure("warning", config.log.format).get_logger()
-        async with contextlib.AsyncExitStack() as stack:
-            url = config.database.url.get_secret_value()
-            dsn = await stack.enter_async_context(reached(url, config.data_dir, logger))
-            prepared = config.database.prepared_statements
-            database = Database(dsn, pool_size=2, prepared_statements=prepared, log=logger)
-            stack.push_async_callback(database.close)
-            await database.open()
+        async with _opened(config) as (database, logger):
             store = QuotaStore(database)
             if not arguments.check:
                 counting = Counting(store, Metrics(), logger)
@@ -171,6 +184,35 @@ def _recount(config: Config, arguments: argparse.Namespace) -> int:
             return await check(store, print)
 
     return 0 if uvloop.run(run()) else 1
+
+
+def _push_test(config: Config, arguments: argparse.Namespace) -> int:
+    async def run() -> bool:
+        async with _opened(config) as (database, _):
+            return await try_out(
+                HistoryStore(database),
+                ChannelStore(database),
+                arguments.user,
+                arguments.channel,
+                print,
+                patience=arguments.timeout,
+            )
+
+    return 0 if uvloop.run(run()) else 1
+
+
+@contextlib.asynccontextmanager
+async def _opened(config: Config) -> AsyncIterator[tuple[Database, log.Logger]]:
+    """The database, for a command that works beside the daemon or without it."""
+    logger = log.configure("warning", config.log.format).get_logger()
+    async with contextlib.AsyncExitStack() as stack:
+        url = config.database.url.get_secret_value()
+        dsn = await stack.enter_async_context(reached(url, config.data_dir, logger))
+        prepared = config.database.prepared_statements
+        database = Database(dsn, pool_size=2, prepared_statements=prepared, log=logger)
+        stack.push_async_callback(database.close)
+        await database.open()
+        yield database, logger
 
 
 def _check_config(config: Config, arguments: argparse.Namespace) -> int:

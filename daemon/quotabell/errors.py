@@ -66,6 +66,10 @@ class UnknownQuota(QuotabellError):
     """No such quota is in force."""
 
 
+class UnknownChannel(QuotabellError):
+    """No such channel is in force."""
+
+
 class DataDirectoryInUse(QuotabellError):
     """Another daemon holds this data directory."""
 

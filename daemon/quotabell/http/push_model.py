@@ -113,9 +113,10 @@ class Attempt(msgspec.Struct, rename="camel"):
 
 
 class Delivery(msgspec.Struct, rename="camel"):
-    """A notification for one recipient on one channel."""
+    """A notification for one recipient on one channel; ``name``: which one of the operator's."""
 
     channel: str
+    name: str | None
     status: Literal["pending", "leased", "sent", "failed", "expired", "suppressed", "superseded"]
     http_status: int | None
     reason: str | None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from quotabell.store import jsonb
@@ -15,6 +16,16 @@ from quotabell.store.queries import load
 _SQL = load("history")
 
 Row = dict[str, Any]
+
+
+class Tried(NamedTuple):
+    """How a delivery goes; ``target`` is a subscription's id or a channel's name."""
+
+    channel: str
+    target: str
+    status: str
+    http_status: int | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +54,23 @@ class HistoryStore:
             for row in rows
         ]
 
-    async def test(self, user: str, title: str, body: str) -> UUID:
-        """Queue a test message for a user's subscriptions."""
-        key: UUID = await self._queue("test", user, title, body)
+    async def test(
+        self, user: str, title: str, body: str, channels: Sequence[str] | None = None
+    ) -> UUID:
+        """Queue a test message for a user's subscriptions.
+
+        ``channels``: for these channels instead; ``webpush`` are the subscriptions, ``*`` is all.
+        """
+        data = json.dumps({} if channels is None else {"channels": list(channels)})
+        key: UUID = await self._queue("test", user, title, body, data)
         return key
+
+    async def deliveries(self, key: UUID) -> list[Tried] | None:
+        """What a notification was turned into; None: it was not yet."""
+        rows = await self.database.fetch(_SQL["deliveries"], key)
+        if not rows:
+            return None
+        return [Tried(*row) for row in rows if row["channel"] is not None]
 
     async def resend(self, user: str | None, key: UUID) -> UUID | None:
         """Queue a notification's message again; None: there is no such notification."""

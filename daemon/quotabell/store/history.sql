@@ -13,7 +13,8 @@ with page as (
 )
 select page.*, coalesce((
     select json_agg(json_build_object(
-        'channel', d.channel, 'status', d.status, 'httpStatus', d.http_status,
+        'channel', d.channel, 'name', case when d.channel <> 'webpush' then d.target end,
+        'status', d.status, 'httpStatus', d.http_status,
         'reason', d.reason, 'due', d.due, 'finishedAt', d.finished_at,
         'attempts', coalesce((
             select json_agg(json_build_object(
@@ -27,9 +28,16 @@ from page
 order by created_at desc, id desc;
 
 -- test: a message that only shows that messages arrive
-insert into notification_history (user_id, kind, transition, title, body)
-values ($1, 'test', 'test', $2, $3)
+insert into notification_history (user_id, kind, transition, title, body, data)
+values ($1, 'test', 'test', $2, $3, $4::jsonb)
 returning id;
+
+-- deliveries: those of a notification that was turned into them; one row without a channel if it
+-- was turned into none, no row if it is yet to be
+select d.channel, d.target, d.status, d.http_status, d.reason
+from notification_history h left join deliveries d on d.notification_id = h.id
+where h.id = $1 and h.enqueued_at is not null
+order by d.channel, d.target;
 
 -- resend: the message of a notification once more, to whoever it would go to now; to nobody but
 -- its user if that is who asks
