@@ -704,7 +704,12 @@ CREATE TABLE public.channels (
     model text,
     alert_user text,
     quota text,
-    min_percentage double precision DEFAULT 0 NOT NULL
+    min_percentage double precision DEFAULT 0 NOT NULL,
+    CONSTRAINT channels_kind CHECK (((kind IS NULL) OR ((''::text ~ kind) IS NOT NULL))),
+    CONSTRAINT channels_model CHECK (((model IS NULL) OR ((''::text ~ model) IS NOT NULL))),
+    CONSTRAINT channels_provider CHECK (((provider IS NULL) OR ((''::text ~ provider) IS NOT NULL))),
+    CONSTRAINT channels_quota CHECK (((quota IS NULL) OR ((''::text ~ quota) IS NOT NULL))),
+    CONSTRAINT channels_user CHECK (((alert_user IS NULL) OR ((''::text ~ alert_user) IS NOT NULL)))
 );
 
 CREATE TABLE public.quota_periods (

@@ -2,16 +2,17 @@
 
 -- Where alerts go besides browsers, as the configuration in force says. No URL and no secret: what
 -- is needed to send there stays in the files of the daemons. The patterns are regular expressions;
--- NULL: anything.
+-- NULL: anything. One that is none is refused here, since it would keep every message from being
+-- sent.
 create table public.channels (
     name text not null,
     type text not null,
     origin text not null,                         -- what shares one fate; no secret
-    kind text,
-    provider text,
-    model text,
-    alert_user text,
-    quota text,
+    kind text constraint channels_kind check (kind is null or '' ~ kind is not null),
+    provider text constraint channels_provider check (provider is null or '' ~ provider is not null),
+    model text constraint channels_model check (model is null or '' ~ model is not null),
+    alert_user text constraint channels_user check (alert_user is null or '' ~ alert_user is not null),
+    quota text constraint channels_quota check (quota is null or '' ~ quota is not null),
     min_percentage float8 not null default 0,     -- of the level, or of what is used
     constraint channels_pkey primary key (name)
 );

@@ -87,7 +87,8 @@ async def test_an_alert_fires_and_ends_at_every_replica_once(
                 "kind": "threshold",
             }
             await eventually(lambda am=am: _at_100(am))  # type: ignore[misc]
-        assert len(await box.rows("select * from deliveries where status = 'sent'")) == 4
+        await eventually(box.closed)
+        assert await box.statuses() == {"sent": 4}
 
         await usage.report(1, user="alice", model='odd "model" \\ \n 日本')
         await eventually(lambda: notified(receiver, "resolved") == ["/1", "/2"], timeout=20)

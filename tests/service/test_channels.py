@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -132,17 +135,15 @@ async def test_a_removed_channel_and_one_of_another_file_are_told_apart(
         own.replace([found])  # reloaded
         await receiver.wait(1)
         await eventually(box.closed)
-        assert (await box.delivery(message))["counted"] == 0 + 1
+        assert (await box.delivery(message))["counted"] == 1, "the other replica's is not"
 
-        second = await box.announce("bob", alert=await box.alert("bob"), seq=1)
-        await box.connection.execute(
-            "update notification_history set enqueued_at = now() where id = $1", second
-        )
         await box.connection.execute("delete from channels")
-        await box.connection.execute(
+        second = await box.value(  # as if it had been made just before
+            "with told as (insert into notification_history (title, body, enqueued_at) "
+            "values ('t', 'b', now()) returning id) "
             "insert into deliveries (notification_id, channel, target, origin, expires_at) "
-            "values ($1, 'webhook', 'ops', 'x', now() + interval '1 h')",
-            second,
+            "select id, 'webhook', 'ops', 'x', now() + interval '1 h' from told "
+            "returning notification_id"
         )
         at.deliverer.wake()
         await eventually(box.closed)
@@ -242,6 +243,47 @@ async def test_an_alertmanager_that_is_away_costs_the_others_nothing(
     assert len(alerts(receiver)) == 1
     labels = {"channel": "away", "outcome": "retry"}
     assert metrics.registry.get_sample_value("quotabell_alertmanager_posts_total", labels) == 1
+
+
+async def test_only_the_replica_that_leads_tells_alertmanager_again(
+    usage: Bell, receiver: Receiver, own: OperatorChannels, pool: Database
+) -> None:
+    await configured(own, pool, channel("alertmanager", receiver.origin))
+    await usage.report(91)
+    metrics, logger = Metrics(), log.configure("error").get_logger()
+    leading, asked = False, 0
+
+    def leads() -> bool:
+        nonlocal asked
+        asked += 1
+        return leading
+
+    feed = AlertFeed(FeedStore(pool), own, metrics, logger, leading=leads, every=0.05)
+    task = asyncio.create_task(feed.run())
+    try:
+        await eventually(lambda: asked >= 3)
+        assert receiver.calls == []
+        leading = True
+        await receiver.wait(2)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_alerts_end_by_the_clock_by_which_they_begin(
+    usage: Bell, receiver: Receiver, own: OperatorChannels, pool: Database
+) -> None:
+    await configured(own, pool, channel("alertmanager", receiver.origin))
+    await usage.report(91)
+    behind = datetime.now(UTC) - timedelta(hours=1)  # this machine is ahead
+    pool.clock.measured(behind, monotonic(), monotonic())
+    metrics, logger = Metrics(), log.configure("error").get_logger()
+
+    await AlertFeed(FeedStore(pool), own, metrics, logger, leading=lambda: True).post()
+
+    [alert] = alerts(receiver)
+    ends = datetime.fromisoformat(alert["endsAt"])
+    assert timedelta(minutes=3) < ends - behind < timedelta(minutes=5)
 
 
 async def test_apprise_gets_its_deliveries(

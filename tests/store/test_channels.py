@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from quotabell.domain.matching import Match
@@ -216,6 +217,19 @@ async def test_what_is_in_force_already_is_not_written_again(
 
     assert await box.rows("select xmin::text, name from channels order by name") == before
     assert await channels.names() == ["a", "b"]
+
+
+async def test_a_pattern_that_is_none_is_refused_and_costs_no_message(
+    box: Outbox, replica: Replica, channels: ChannelStore
+) -> None:
+    await channels.put([row()])
+    with pytest.raises(asyncpg.PostgresError):
+        await box.connection.execute("update channels set model = '('")
+    await fire(box)
+
+    await replica.enqueue()
+
+    assert await told(box) == {("webhook", "ops")}
 
 
 async def test_a_user_sees_nothing_of_the_operators_channels(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 from aiohttp import web
 
@@ -67,7 +67,7 @@ class Receiver:
             await asyncio.Event().wait()
         if not reply.endless:
             return web.Response(status=reply.status, headers=reply.headers)
-        response: Any = web.StreamResponse(status=reply.status, headers=reply.headers)
+        response = web.StreamResponse(status=reply.status, headers=reply.headers)
         await response.prepare(request)
         try:
             while request.transport is not None:

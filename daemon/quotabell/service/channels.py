@@ -113,7 +113,9 @@ class OperatorChannels:
         """``generator``: the address of this daemon, to which alerts lead back."""
         self._alerts = alerts
         self._webhook = WebhookChannel()
-        self._alertmanager = AlertmanagerChannel(generator)
+        # Alerts begin by the database's clock, so they must not end before by this machine's.
+        clock = alerts.database.clock
+        self._alertmanager = AlertmanagerChannel(generator, wall=lambda: clock.now().timestamp())
         self._apprise = AppriseChannel()
         self._stack = contextlib.AsyncExitStack()
         self._targets: dict[tuple[str, str], Target] = {}
