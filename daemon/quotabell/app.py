@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,7 +30,7 @@ from quotabell.http import (
 )
 from quotabell.http.allowance import Allowance
 from quotabell.http.auth import Gate
-from quotabell.http.listener import Listener, bind
+from quotabell.http.listener import Listener, address, bind
 from quotabell.http.routing import Draining, mount
 from quotabell.lifetime import Tasks, patiently
 from quotabell.log import Logger, Logging
@@ -93,7 +92,7 @@ class Running:
 
     @property
     def url(self) -> str:
-        return _address(self.host or "localhost", self.port)
+        return address(self.host or "localhost", self.port)
 
 
 async def serve(
@@ -207,7 +206,7 @@ async def serve(
         webpush = await stack.enter_async_context(WebPushChannel(rules, keys))
         feed_store = FeedStore(database)
         channels = await stack.enter_async_context(
-            OperatorChannels(feed_store, _address(config.listen.host, config.listen.port))
+            OperatorChannels(feed_store, address(config.listen.host, config.listen.port))
         )
         channels.replace(config.channels)
         deliverer = Deliverer(
@@ -329,12 +328,6 @@ async def serve(
         await listener.drain()
         await asyncio.gather(committer.close(), event_committer.close())
     log.info("stopped")
-
-
-def _address(host: str, port: int) -> str:
-    """An address of this daemon, by the machine's name where it listens on all of its own."""
-    host = socket.gethostname() if host in ("", "0.0.0.0", "::") else host
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class _Reloader:

@@ -270,6 +270,32 @@ async def test_only_the_replica_that_leads_tells_alertmanager_again(
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_what_a_silence_keeps_back_is_not_told_again_either(
+    dsn: str,
+    box: Outbox,
+    usage: Bell,
+    receiver: Receiver,
+    own: OperatorChannels,
+    pool: Database,
+) -> None:
+    await configured(own, pool, channel("alertmanager", receiver.origin))
+    metrics, logger = Metrics(), log.configure("error").get_logger()
+    feed = AlertFeed(FeedStore(pool), own, metrics, logger, leading=lambda: True)
+    async with delivering(dsn, own):
+        await usage.report(91, user="before")
+        await receiver.wait(1)
+        await usage.execute(
+            "insert into silences (matchers, ends_at, author, reason) "
+            "values ('{}', now() + interval '1 h', 'test', 'test')"
+        )
+        await usage.report(91, user="after")
+        await eventually(box.closed)
+        assert await box.statuses() == {"sent": 1, "suppressed": 1}
+        await feed.post()
+
+    assert [alert["labels"]["user"] for alert in alerts(receiver)] == ["before", "before"]
+
+
 async def test_alerts_end_by_the_clock_by_which_they_begin(
     usage: Bell, receiver: Receiver, own: OperatorChannels, pool: Database
 ) -> None:

@@ -38,6 +38,12 @@ class CannotListen(QuotabellError):
     """The address to listen on cannot be used."""
 
 
+def address(host: str, port: int) -> str:
+    """The URL of this daemon, by the machine's name where it listens on all of its addresses."""
+    host = socket.gethostname() if host in ("", "0.0.0.0", "::") else host
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def bind(host: str, port: int) -> socket.socket:
     """A bound TCP socket, not yet listening; raises CannotListen.
 
