@@ -118,7 +118,7 @@ export class History {
   }
 
   #delivery(delivery) {
-    const heading = [delivery.channel, delivery.status, delivery.reason].filter(Boolean).join(" · ");
+    const heading = [delivery.channel, delivery.name, delivery.status, delivery.reason].filter(Boolean).join(" · ");
     return h(
       "div",
       { class: "delivery", "data-status": delivery.status },
