@@ -686,7 +686,7 @@ CREATE TABLE public.attempts (
     n integer NOT NULL,
     fence bigint NOT NULL,
     worker text NOT NULL,
-    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     ended_at timestamp with time zone,
     outcome text,
     http_status integer,

@@ -76,7 +76,7 @@ create table public.attempts (
     n integer not null,
     fence bigint not null,
     worker text not null,                         -- the instance that made it
-    started_at timestamptz not null default now(),
+    started_at timestamptz not null default clock_timestamp(),
     ended_at timestamptz,
     outcome text check (outcome in (              -- NULL: under way
         'sent', 'retry', 'gone', 'failed',
