@@ -832,7 +832,7 @@ async def test_a_long_history_is_never_scanned(box: Outbox) -> None:
         "oldest": [],
         "claim": [100, 100, LEASE, [], [], "w", False, 100, ""],
         "claimed": [three],
-        "acknowledge": ["[]"],
+        "acknowledge": ["[]", True],
         "follow": ["[]"],
         "hold": [[UUID(int=1)]],
         "settle": [[UUID(int=1)]],
