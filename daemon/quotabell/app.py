@@ -11,13 +11,15 @@ from aiohttp import web
 
 from quotabell import __version__
 from quotabell.channels.webpush import WebPushChannel
-from quotabell.config import Config, fingerprint, redacted
+from quotabell.config import Config, redacted
 from quotabell.domain.endpoints import EndpointRules
-from quotabell.errors import ConfigError, QuotabellError
 from quotabell.http import (
     alerts,
+    cloudevents,
     events,
+    litellm,
     operation,
+    otlp,
     page,
     push,
     quotas,
@@ -31,10 +33,12 @@ from quotabell.http import (
 from quotabell.http.allowance import Allowance
 from quotabell.http.auth import Gate
 from quotabell.http.listener import Listener, address, bind
+from quotabell.http.receiving import Current, Receivers
 from quotabell.http.routing import Draining, mount
 from quotabell.lifetime import Tasks, patiently
-from quotabell.log import Logger, Logging
+from quotabell.log import Logging
 from quotabell.metrics import Metrics
+from quotabell.reload import Reloader, overrides
 from quotabell.service import faults
 from quotabell.service.channels import OperatorChannels
 from quotabell.service.commit import Committer
@@ -45,10 +49,13 @@ from quotabell.service.exposition import UsageExposition
 from quotabell.service.feed import AlertFeed
 from quotabell.service.mirror import Mirror
 from quotabell.service.push import WebPushSender, keyring, topic_key
+from quotabell.service.reading import reading_of
 from quotabell.service.retention import Retention
 from quotabell.service.ring import Ringer
 from quotabell.service.sample import Sampler
+from quotabell.service.series import IdleSeries
 from quotabell.service.settle import Settler
+from quotabell.service.signals import Signals
 from quotabell.service.silence import Silencer
 from quotabell.service.sources import Sources
 from quotabell.service.subscribe import Subscriptions
@@ -70,8 +77,10 @@ from quotabell.store.periods import PeriodStore
 from quotabell.store.push import PushStore
 from quotabell.store.quotas import QuotaStore
 from quotabell.store.samples import SampleStore
+from quotabell.store.series import SeriesStore
 from quotabell.store.settings import SettingsStore
 from quotabell.store.settling import SettlingStore
+from quotabell.store.signals import SignalStore
 from quotabell.store.silences import SilenceStore
 from quotabell.store.sources import SourceStore
 from quotabell.store.states import StateStore
@@ -79,7 +88,6 @@ from quotabell.store.thresholds import ThresholdStore
 from quotabell.store.usage import UsageStore
 
 CONNECT_PATIENCE = 30.0  # seconds to wait at start for a database that is starting too
-_FIXED = ("listen", "data_dir", "database", "ingest", "alerts", "push", "retention", "log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +254,7 @@ async def serve(
                 sampler.sample,
                 retention.age_out,
                 retention.archive,
+                IdleSeries(SeriesStore(database)).forget,
             ],
             everywhere=[sampler.restart_late, mirror.check, deliverer.measure],
             fault=fault,
@@ -267,9 +276,19 @@ async def serve(
             metrics.listener_up.set_function(lambda: hints.up)
             tasks.start(hints.run())
 
+        receivers = Receivers(
+            event_committer,
+            committer,
+            Signals(SignalStore(database), overrides(config)),
+            metrics,
+            config.ingest,
+            Current(reading_of(config)),
+            config.retention.events,
+            database.clock.now,
+        )
         gate = Gate(config.auth.tokens, open_metrics=config.auth.open_metrics)
         draining = Draining()
-        reloader = _Reloader(config, reread, gate, mirror, channels, metrics, log)
+        reloader = Reloader(config, reread, gate, mirror, channels, receivers, metrics, log)
         app = web.Application(client_max_size=config.ingest.max_body)
         mount(
             app,
@@ -292,6 +311,9 @@ async def serve(
                 *silences.routes(silence_store, database.clock.now),
                 *sources.routes(source_store),
                 *alerts.routes(EpisodeStore(database)),
+                *otlp.routes(receivers, gate.names()),
+                *litellm.routes(receivers, gate.names()),
+                *cloudevents.routes(receivers, gate.names()),
                 *thresholds.routes(ThresholdStore(database)),
                 *push.routes(
                     Subscriptions(push_store, rules, keys),
@@ -328,65 +350,3 @@ async def serve(
         await listener.drain()
         await asyncio.gather(committer.close(), event_committer.close())
     log.info("stopped")
-
-
-class _Reloader:
-    """Takes a changed configuration into use, or keeps the old one and says why."""
-
-    def __init__(
-        self,
-        config: Config,
-        reread: Callable[[], Config] | None,
-        gate: Gate,
-        mirror: Mirror,
-        channels: OperatorChannels,
-        metrics: Metrics,
-        log: Logger,
-    ) -> None:
-        self.config = config
-        self._channels = channels
-        self._reread = reread
-        self._gate = gate
-        self._mirror = mirror
-        self._metrics = metrics
-        self._log = log
-        self._one_at_a_time = asyncio.Lock()
-
-    async def watch(self, asked: asyncio.Event) -> None:
-        """Reload whenever ``asked`` is set, for ever."""
-        while True:
-            await asked.wait()
-            asked.clear()
-            with contextlib.suppress(QuotabellError):
-                await self.reload()
-
-    async def reload(self) -> None:
-        """Raises ConfigError, Unavailable or Conflict; the configuration then stays as it was."""
-        async with self._one_at_a_time:
-            try:
-                config = self._with_fixed_keys(self._reread() if self._reread else self.config)
-                await self._mirror.put(config)
-            except QuotabellError as error:
-                self._metrics.config_reload_successful.set(0)
-                self._log.error("configuration not reloaded", reason=str(error))
-                raise
-            self._gate.replace(config.auth.tokens, open_metrics=config.auth.open_metrics)
-            self._channels.replace(config.channels)
-            self.config = config
-            self._metrics.config_reload_successful.set(1)
-            self._log.info("configuration reloaded", fingerprint=fingerprint(config)[:12])
-
-    def _with_fixed_keys(self, config: Config) -> Config:
-        """The new configuration with the old values of what a running daemon cannot change."""
-        if not config.auth.tokens and not self.config.listen.is_loopback:
-            raise ConfigError(
-                [
-                    f"auth.tokens: must not be empty while the daemon listens on "
-                    f"{self.config.listen}; restart it to listen on {config.listen}"
-                ]
-            )
-        fixed = {key: getattr(self.config, key) for key in _FIXED}
-        changed = [key for key, value in fixed.items() if getattr(config, key) != value]
-        if changed:
-            self._log.warning("these keys take effect at the next start", keys=changed)
-        return config.model_copy(update=fixed)

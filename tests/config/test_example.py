@@ -73,6 +73,9 @@ def test_every_value_that_stands_there_is_the_default_as_it_is_shown() -> None:
         "database.listen_url_file",
         "quotas",
         "channels",
+        "sources.logs",
+        "sources.metrics",
+        "sources.signals",
     }
 
 

@@ -164,7 +164,7 @@ def test_a_wrong_value_of_every_key_is_told_at_once(tmp_path: Path) -> None:
         for section in sections:
             inner = inner.setdefault(section, {})
         if not key.endswith("_file"):  # it excludes its sibling
-            inner[key] = {"no": "such value"}
+            inner[key] = 7 if key == "aliases" else {"no": "such value"}
     path = write(tmp_path / "quotabell.yml", yaml.safe_dump(wrong))
 
     told = {problem.partition(": ")[0] for problem in problems_of(path)}

@@ -45,6 +45,7 @@ async def guarded(
 
 # --- every role at every route -------------------------------------------------------------
 
+WAYS_IN = ("update", "events", "otlp", "litellm", "cloudevents")
 OPEN = {"nobody", "unknown", *ROLES}
 MAY: dict[tuple[str, str], set[str]] = {
     ("GET", "/-/healthy"): OPEN,
@@ -52,6 +53,12 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("GET", "/openapi.json"): OPEN,
     ("POST", UPDATE): {"ingest", "alice", "admin"},
     ("POST", "/api/token-monitor/events"): {"ingest", "alice", "admin"},
+    ("POST", "/api/ingest/litellm"): {"ingest", "alice", "admin"},
+    ("POST", "/api/ingest/cloudevents"): {"ingest", "alice", "admin"},
+    ("POST", "/api/v1/events"): {"ingest", "alice", "admin"},
+    ("POST", "/v1/traces"): {"ingest", "alice", "admin"},
+    ("POST", "/v1/logs"): {"ingest", "alice", "admin"},
+    ("POST", "/v1/metrics"): {"ingest", "alice", "admin"},
     ("GET", STATUS): {"read", "alice", "admin"},
     ("GET", "/api/token-monitor/usage"): {"read", "alice", "admin"},
     ("DELETE", "/api/token-monitor/usage/{id}"): {"admin"},
@@ -189,7 +196,7 @@ async def test_the_counts_of_every_token_start_at_zero(guarded: Client):
     samples = await guarded.with_token(secret("metrics")).samples("health")
     counted = {s.labels["source"] for s in samples if s.name == "quotabell_ingest_events_total"}
 
-    assert counted == {f"{role}/{route}" for role in ROLES for route in ("update", "events")}
+    assert counted == {f"{role}/{route}" for role in ROLES for route in WAYS_IN}
 
 
 async def test_reports_are_counted_under_the_name_of_their_token(guarded: Client):

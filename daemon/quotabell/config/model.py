@@ -43,6 +43,7 @@ from quotabell.config.fields import (
 from quotabell.config.problems import BROKEN, Loc, key_path
 from quotabell.config.quotas import Quota
 from quotabell.config.quotas import contradictions as between_quotas
+from quotabell.config.sources import Identity, Sources
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["logfmt", "json", "console"]
@@ -217,6 +218,8 @@ class Config(Section):
     database: Database = Database()
     auth: Auth = Auth()
     ingest: Ingest = Ingest()
+    identity: Identity = Identity()
+    sources: Sources = Sources()
     quotas: tuple[Quota, ...] = ()
     thresholds: Thresholds = Thresholds()
     alerts: Alerts = Alerts()

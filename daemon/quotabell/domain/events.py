@@ -6,7 +6,10 @@ from collections.abc import Container, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from quotabell.domain.series import Cumulative
 
 KINDS = ("input", "cache_read", "cache_write", "output", "reasoning", "other")
 
@@ -45,7 +48,8 @@ class UsageEvent(NamedTuple):
 
     ``source`` empty: not given. ``id`` None: counted as sent, without regard to repeats.
     ``time`` is in UTC; None: the moment of receipt. ``user_id`` empty: nobody in particular.
-    ``cost_usd`` None: not known.
+    ``cost_usd`` None: not known. ``requests``: how many calls it stands for. ``cumulative`` not
+    None: the kinds are to be made of running sums, when it is counted.
     """
 
     source: str
@@ -61,6 +65,8 @@ class UsageEvent(NamedTuple):
     reasoning: int
     other: int
     cost_usd: Decimal | None = None
+    requests: int = 1
+    cumulative: Cumulative | None = None
 
     @property
     def total(self) -> int:
@@ -194,4 +200,5 @@ def _corrected(first: UsageEvent, larger: UsageEvent) -> UsageEvent:
         first.user_id,
         *larger.kinds,
         larger.cost_usd,
+        first.requests,
     )

@@ -18,7 +18,8 @@ class Snapshot(NamedTuple):
     """The provider says that ``tokens_used`` of ``token_limit`` are used now.
 
     ``token_limit`` None: unknown, so no percentage and no alert. ``timestamp`` None: the
-    moment of receipt. ``user_id`` empty: nobody in particular.
+    moment of receipt. ``user_id`` empty: nobody in particular. ``unit``: tokens, requests or
+    percent. ``reset``: when nothing of the limit will be used any more; None: not known.
     """
 
     provider: str
@@ -28,6 +29,8 @@ class Snapshot(NamedTuple):
     user_id: str = ""
     timestamp: datetime | None = None
     quota: str = REPORTED
+    unit: str = "tokens"
+    reset: datetime | None = None
 
     @property
     def key(self) -> Key:

@@ -16,6 +16,12 @@ class NotANumber(float):
     """Stands for NaN, Infinity and -Infinity, which JSON does not have (RFC 8259 §6)."""
 
 
+def bounded(body: bytes) -> None:
+    """Raises TooLarge for more than some `MAX_VALUES` values."""
+    if body.count(b",") + body.count(b"{") + body.count(b"[") > MAX_VALUES:
+        raise TooLarge("the body holds too many values")
+
+
 def parse(body: bytes) -> tuple[Any, bool]:
     """The value, and whether all of it was JSON apart from NaN or Infinity in it.
 
@@ -23,8 +29,7 @@ def parse(body: bytes) -> tuple[Any, bool]:
     its field. Raises Malformed for anything else that is not JSON, TooLarge for more than
     some `MAX_VALUES` values.
     """
-    if body.count(b",") + body.count(b"{") + body.count(b"[") > MAX_VALUES:
-        raise TooLarge("the body holds too many values")
+    bounded(body)
     strict = True
 
     def constant(_: str) -> NotANumber:

@@ -100,7 +100,7 @@ def kinds(usage: Usage) -> Kinds | None:
     if thought is not None:
         reasoning = thought.reasoning_tokens or thought.thinking_tokens or 0
     thoughts = u.thoughtsTokenCount or u.thoughts_token_count or 0
-    found = _disjoint(
+    found = disjoint(
         u.prompt_tokens or u.input_tokens or u.promptTokenCount or u.prompt_token_count or 0,
         read or _cache_read(u),
         write or _cache_written(u),
@@ -139,16 +139,16 @@ def _says_zero(u: Usage) -> bool:
     return any(getattr(u, name) == 0 for name in u.__struct_fields__)
 
 
-def _disjoint(
+def disjoint(
     whole_input: int,
     read: int,
     write: int,
     whole_output: int,
     reasoning: int,
-    tool: int,
-    total: int,
-    cache_inside: bool,
-    reasoning_inside: bool,
+    tool: int = 0,
+    total: int = 0,
+    cache_inside: bool = True,
+    reasoning_inside: bool = True,
 ) -> Kinds:
     """Take the cache out of the input and reasoning out of the output, where they are inside.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,7 +29,7 @@ from quotabell.store.events import EventStore
 from quotabell.store.sources import Source
 
 PATH = "/api/token-monitor/events"
-_NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 _FIELDS = frozenset(EventBody.model_fields)
 _MAX_CULPRITS = 20  # items of one request that the database may refuse before all of it is
 
@@ -87,7 +87,7 @@ def routes(
             own = [_owned(event, caller) for event in decoded.events]
             if dry:
                 return await _explain(store, own, decoded)
-            outcomes, errors = await _commit(committer, own, decoded)
+            outcomes, errors = await commit(committer, own, decoded.indices, decoded.errors)
         except Unavailable:
             tell["unavailable"].inc()
             raise
@@ -95,7 +95,7 @@ def routes(
             tell["rejected"].inc()
             sources.refused(source, 1, error, _FIELDS)
             raise
-        rejected = _by_item(errors)
+        rejected = by_item(errors)
         sources.refused(source, len(rejected), Rejected(errors), _FIELDS)
         for name, taken in Tally(event.source for event in own).items():
             sources.took(source._replace(source=name.removeprefix(f"{caller.name}/")), taken)
@@ -159,14 +159,14 @@ async def _explain(
         explained_item(index, event, explained)
         for index, event, explained in zip(decoded.indices, own, found, strict=True)
     ]
-    answer = Explanation("events", items, _by_item(decoded.errors))
+    answer = Explanation("events", items, by_item(decoded.errors))
     return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 
 
 def _is_ndjson(request: web.Request) -> bool:
     """Raises UnsupportedType for a declared type that is neither JSON nor NDJSON."""
     declared = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
-    if declared in _NDJSON:
+    if declared in NDJSON:
         return True
     body.expect_json(request)
     return False
@@ -179,12 +179,17 @@ def _owned(event: UsageEvent, caller: Caller) -> UsageEvent:
     )
 
 
-async def _commit(
-    committer: EventCommitter, own: list[UsageEvent], decoded: events.DecodedEvents
+async def commit(
+    committer: EventCommitter,
+    own: list[UsageEvent],
+    indices: Sequence[int],
+    faults: Sequence[FieldError],
 ) -> tuple[list[Outcome], list[FieldError]]:
-    """Count the events; one that the database refuses costs only itself."""
-    errors = list(decoded.errors)
-    places = list(decoded.indices)
+    """Count the events; one that the database refuses costs only itself.
+
+    ``indices``: the places of the events in their body; ``faults`` those found before.
+    """
+    errors, places = list(faults), list(indices)
     for _ in range(_MAX_CULPRITS):
         if not own:
             return [], errors
@@ -199,7 +204,7 @@ async def _commit(
     raise Rejected(errors)
 
 
-def _by_item(errors: list[FieldError]) -> list[RejectedItem]:
+def by_item(errors: list[FieldError]) -> list[RejectedItem]:
     found: dict[int, Any] = {}
     for error in errors:
         item = found.setdefault(error.index or 0, RejectedItem(error.index or 0, []))

@@ -29,6 +29,7 @@ from quotabell.store.database import Connection, Database, Undone
 from quotabell.store.partitions import Partitions
 from quotabell.store.queries import load
 from quotabell.store.quotas import QuotasInForce, keep_quotas
+from quotabell.store.series import resolve
 from quotabell.store.usage import CurrentState
 
 _SQL = load("events")
@@ -117,9 +118,25 @@ class EventStore:
 
     async def _count(self, connection: Connection, batch: Sequence[UsageEvent]) -> Counted:
         await keep_quotas(connection)
+        if any(event.cumulative for event in batch):
+            return await self._count_series(connection, batch)
+        return await self._count_events(connection, batch)
+
+    async def _count_series(self, connection: Connection, batch: Sequence[UsageEvent]) -> Counted:
+        """What cumulative series have not grown by says nothing that is not known."""
+        settled = await resolve(connection, batch, self.database.clock.now())
+        rest = [event for event in settled if event is not None]
+        counted = await self._count_events(connection, rest) if rest else Counted([], [], [], set())
+        receipts = iter(counted.receipts)
+        return counted._replace(
+            receipts=[Outcome.DUPLICATE if event is None else next(receipts) for event in settled]
+        )
+
+    async def _count_events(self, connection: Connection, batch: Sequence[UsageEvent]) -> Counted:
         reduced = reduce_repeats(batch, await _stored(connection, neighbour_keys(batch)))
         rows = await _insert(connection, reduced, self.database.clock.now())
-        totals = await _add(connection, [_change(row) for row in rows.values()])
+        changes = [_change(row, reduced.events[place].requests) for place, row in rows.items()]
+        totals = await _add(connection, changes)
         charged = await self._charge(connection, list(rows.values()))
         return Counted(outcomes(batch, reduced, _before(reduced, rows)), totals, *charged)
 
@@ -224,10 +241,9 @@ def _known(row: Any) -> Stored:
     )
 
 
-def _change(row: Any) -> _Change:
+def _change(row: Any, requests: int) -> _Change:
     kinds = Kinds(*(row[kind] for kind in KINDS))
     cost: Decimal = row["cost_usd"] or _NO_COST
-    requests = 1
     if row["corrected"]:
         kinds = Kinds(*(new - old for new, old in zip(kinds, _former(row), strict=True)))
         cost -= row["prev_cost_usd"] or _NO_COST

@@ -87,7 +87,9 @@ class UsageStore:
 
 
 async def _upsert(connection: Connection, rows: Sequence[Snapshot]) -> dict[Key, StoredState]:
-    provider, model, used, limit, user, at, quota = zip(*rows, strict=True)
-    records = await connection.fetch(_SQL["report"], user, quota, provider, model, used, limit, at)
+    provider, model, used, limit, user, at, quota, unit, reset = zip(*rows, strict=True)
+    records = await connection.fetch(
+        _SQL["report"], user, quota, provider, model, used, limit, at, unit, reset
+    )
     states = [StoredState(*record) for record in records]
     return {state.key: state for state in states}

@@ -1,0 +1,140 @@
+"""CloudEvents 1.0 in the JSON format: one, or a batch of them.
+
+The data is what LiteLLM's OpenMeter callback sends (type ``litellm_tokens``), a provider's own
+usage, or OpenMeter's ``{"tokens", "type", "model"}``. The subject is the user. (source, id) is
+the key, as the specification has it; the data's text fields other than names are skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from quotabell.domain.events import Kinds, UsageEvent
+from quotabell.errors import FieldError
+from quotabell.formats import event_body, items, provider_usage, received
+from quotabell.formats.event_body import Bounds
+from quotabell.formats.provider_usage import Usage
+from quotabell.formats.received import Call, Received, cost, count
+
+LITELLM = "litellm_tokens"
+SOURCE = "cloudevents"
+
+
+class _Data(Usage, gc=False):
+    provider: str | None = None
+    system: str | None = None
+    model: str | None = None
+    cost: float | str | None = None
+    usage: Usage | None = None
+    tokens: Any = None
+    type: str | None = None
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str | None = None
+    time: str | None = None
+    data: _Data | None = None
+
+
+_decode = msgspec.json.Decoder(_Envelope | list[_Envelope]).decode
+_decode_item = msgspec.json.Decoder(_Envelope).decode
+_REFUSED = (msgspec.MsgspecError, RecursionError, UnicodeError)
+_OUTPUT = frozenset({"output", "completion"})
+
+
+class ReceivedEvents(Received):
+    """As it says. ``foreign[i]``: whether the subject of ``events[i]`` is LiteLLM's choice."""
+
+    __slots__ = ("foreign",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.foreign: list[bool] = []
+
+
+def decode(
+    body: bytes, *, now: datetime, future_skew: timedelta, oldest: datetime, max_batch: int
+) -> ReceivedEvents:
+    """The events of a body.
+
+    Raises Malformed for what is no JSON, Rejected for no items or too many, TooLarge.
+    """
+    bounds = Bounds(now, now + future_skew, oldest)
+    found = ReceivedEvents()
+    for item in _items(body, max_batch):
+        if isinstance(item, FieldError):
+            found.add(item)
+            continue
+        made = _event(item, bounds)
+        found.add(made)
+        if isinstance(made, UsageEvent):
+            found.foreign.append(item.type == LITELLM)
+    return found
+
+
+def _items(body: bytes, max_batch: int) -> Sequence[_Envelope | FieldError]:
+    if len(body) <= items.AT_ONCE:
+        try:
+            whole = _decode(body)
+        except _REFUSED:
+            pass
+        else:
+            if not isinstance(whole, list):
+                return [whole]
+            items.bounded(len(whole), max_batch)
+            return whole
+    return [_item(raw) for raw in items.each(body, max_batch)]
+
+
+def _item(raw: bytes) -> _Envelope | FieldError:
+    try:
+        return _decode_item(raw)
+    except msgspec.ValidationError as error:
+        return received.place(error)
+    except _REFUSED:
+        return FieldError("", "is no CloudEvent")
+
+
+def _event(item: _Envelope, bounds: Bounds) -> UsageEvent | FieldError | None:
+    if not item.specversion.startswith("1."):
+        return FieldError("specversion", "must be 1.0")
+    if not item.id or not item.source:
+        return FieldError("source" if item.id else "id", "must not be empty")
+    at = None if item.time is None else event_body.moment(item.time)
+    if item.time is not None and at is None:
+        return FieldError("time", "is not a time that can be understood")
+    data = item.data
+    if data is None:
+        return FieldError("data", "is missing")
+    kinds = _kinds(data)
+    if kinds is None:
+        return FieldError("data", "holds no token counts")
+    return received.event(
+        Call(
+            received.source(item.source, SOURCE),
+            item.id,
+            at,
+            data.provider or data.system or "",
+            data.model or "",
+            item.subject or "",
+            kinds,
+            cost(data.cost),
+        ),
+        bounds,
+    )
+
+
+def _kinds(data: _Data) -> Kinds | None:
+    kinds = provider_usage.kinds(data.usage if data.usage is not None else data)
+    if kinds is None and (tokens := count(data.tokens)) is not None:
+        is_output = (data.type or "").lower() in _OUTPUT
+        return Kinds(output=tokens) if is_output else Kinds(input=tokens)
+    return kinds
