@@ -6,6 +6,7 @@ looks. Each item keeps its own JSON, so that a wrong one can be refused alone.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def each(body: bytes, max_batch: int) -> Iterator[bytes]:
         if begin.group() == "[":
             yield from _in_array(text, begin.end(), max_batch)
         elif _SOLID_TEXT.search(text, _end(text, begin.start())) is None:
-            yield text.encode()
+            yield body.removeprefix(codecs.BOM_UTF8)
         else:
             yield from lines(body, max_batch)
     except RecursionError:

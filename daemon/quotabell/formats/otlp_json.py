@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 from quotabell.errors import Malformed
@@ -31,15 +32,15 @@ _SUMS = ("sum", "histogram", "exponentialHistogram")
 _INT64 = 2**63
 
 
-class _Pair(tuple[str, Value]):
-    """An attribute with a value that is kept."""
+class _Long(str):
+    """The digest of a long text: enough to tell series apart."""
 
 
 def apart(body: bytes, signal: Signal, names: Names) -> Iterator[Span | Record | Point]:
     """The spans, records or points of a request; Malformed if it is none."""
     resources, scopes, leaves = _LAYERS[signal]
     for resource_part in _objects(_parse(body), resources):
-        resource = _attributes(_object(resource_part, "resource"), None)
+        resource = _attributes(_object(resource_part, "resource"), with_long=True)
         for scope_part in _objects(resource_part, scopes):
             scope = Scope(resource, _text(_object(scope_part, "scope").get("name")))
             for leaf in _objects(scope_part, leaves):
@@ -65,13 +66,23 @@ def _parse(body: bytes) -> dict[str, Any]:
 
 def _slim(found: dict[str, Any]) -> Any:
     if "key" in found:
-        value = found.get("value")
-        return _Pair((found["key"], value)) if isinstance(value, Value) else None
+        name, value = found["key"], found.get("value")
+        return (name, value) if isinstance(name, str) and isinstance(value, Value) else None
     if len(found) == 1:
         ((name, value),) = found.items()
         if name.endswith("Value"):
             return _value(name, value)
-    return {name: value for name, value in found.items() if name in _KEPT}
+    slim = {name: value for name, value in found.items() if name in _KEPT}
+    if "attributes" in slim:
+        slim["attributes"] = _mapping(slim["attributes"])
+    return slim
+
+
+def _mapping(attributes: Any) -> Attrs:
+    """Attributes as a mapping; only of them `_slim` makes tuples."""
+    if not isinstance(attributes, list):
+        raise ValueError("attributes must be an array")
+    return dict(pair for pair in attributes if isinstance(pair, tuple))
 
 
 def _value(name: str, value: Any) -> Value | None:
@@ -80,7 +91,9 @@ def _value(name: str, value: Any) -> Value | None:
     if name == "doubleValue":
         return _number(value)
     if name == "stringValue" and isinstance(value, str):
-        return value
+        if len(value) <= LONG:
+            return value
+        return _Long(sha256(value.encode("utf-8", "surrogatepass")).hexdigest())
     return value if name == "boolValue" and isinstance(value, bool) else None
 
 
@@ -88,7 +101,9 @@ def _objects(parent: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
     found = parent.get(name) or []
     if not isinstance(found, list):
         raise Malformed(f"{name} must be an array")
-    for item in found:
+    found.reverse()
+    while found:  # freed one by one: all at once, no other thread would run meanwhile
+        item = found.pop()
         if not isinstance(item, dict):
             raise Malformed(f"{name} must hold objects")
         yield item
@@ -99,16 +114,11 @@ def _object(parent: dict[str, Any], name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _attributes(parent: dict[str, Any], longest: int | None) -> Attrs:
-    found = parent.get("attributes") or []
-    if not isinstance(found, list):
-        raise Malformed("attributes must be an array")
-    return {
-        name: value
-        for name, value in (pair for pair in found if isinstance(pair, _Pair))
-        if isinstance(name, str)
-        and (longest is None or not isinstance(value, str) or len(value) <= longest)
-    }
+def _attributes(parent: dict[str, Any], *, with_long: bool = False) -> Attrs:
+    found: Attrs = parent.get("attributes") or {}
+    if with_long:
+        return found
+    return {name: value for name, value in found.items() if not isinstance(value, _Long)}
 
 
 def _text(value: Any) -> str:
@@ -144,12 +154,12 @@ def _span(scope: Scope, span: dict[str, Any]) -> Span:
         _text(span.get("spanId")).lower(),
         _text(span.get("parentSpanId")).lower(),
         _integer(span.get("endTimeUnixNano")) or 0,
-        _attributes(span, LONG),
+        _attributes(span),
     )
 
 
 def _record(scope: Scope, record: dict[str, Any]) -> Record:
-    attributes = _attributes(record, LONG)
+    attributes = _attributes(record)
     named = (record.get("eventName"), record.get("body"), attributes.get("event.name"))
     return Record(
         scope,
@@ -181,5 +191,5 @@ def _points(scope: Scope, metric: dict[str, Any]) -> Iterator[Point]:
                     _integer(point.get("timeUnixNano")) or 0,
                     value,
                     count,
-                    _attributes(point, None),
+                    _attributes(point, with_long=True),
                 )

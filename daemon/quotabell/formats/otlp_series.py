@@ -32,6 +32,7 @@ from quotabell.formats.otlp import (
 from quotabell.formats.otlp_usage import digest
 from quotabell.formats.received import Call, Received, first
 
+POINTS_AN_EVENT = 8  # at most, on average: there are fewer kinds
 OVERFLOW = "otel.metric.overflow"  # what an SDK folds series into when it has too many
 
 
@@ -51,14 +52,23 @@ class _Member(NamedTuple):
 
 def points(found: Iterable[Point], read: Read) -> Received:
     """The events that points of metrics tell of."""
-    told = list(found)
     result = Received()
+    told: list[Point] = []
+    for point in found:
+        if len(told) < POINTS_AN_EVENT * read.max_batch:
+            told.append(point)
+        else:
+            result.refuse(_too_many(read))
     for group, members in _groups(told, read.names).items():
         if len(result.events) >= read.max_batch:
-            result.add(FieldError("", f"is one of more than {read.max_batch} at once"))
+            result.add(_too_many(read))
         else:
             result.add(_event(group, members, read), members[0].point.scope.name)
     return result
+
+
+def _too_many(read: Read) -> FieldError:
+    return FieldError("", f"is one of more than {read.max_batch} at once")
 
 
 def _groups(told: list[Point], names: Names) -> dict[_Group, list[_Member]]:

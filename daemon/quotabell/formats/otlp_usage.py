@@ -25,6 +25,9 @@ from quotabell.formats.otlp import (
 )
 from quotabell.formats.received import Call, Received, count, first
 
+_Place = tuple[str, str, int]
+"""A trace, a span of it, and a total."""
+
 
 class _Usage(NamedTuple):
     """What a span or record says of a call. ``id`` empty: the provider's is not told."""
@@ -42,20 +45,29 @@ def spans(found: Iterable[Span], read: Read) -> Received:
     Several libraries may describe one: they agree in the provider and its id of the response.
     Without that id, a span around another with the same usage is taken for a repetition.
     """
-    calls = [(span, usage) for span in found if (usage := _of_span(span, read.names))]
-    repeated = {
-        (span.trace_id, span.parent_id, usage.kinds.total) for span, usage in calls if span.trace_id
-    }
     result = Received()
-    for span, usage in calls:
-        key = f"span:{span.trace_id}:{span.span_id}"
-        if not usage.id and (span.trace_id, span.span_id, usage.kinds.total) in repeated:
-            result.add(None)
-        elif result.items >= read.max_batch:
+    anonymous: list[_Place] = []  # of events without the provider's id
+    within: set[_Place] = set()
+    for span in found:
+        usage = _of_span(span, read.names)
+        if usage is None:
+            continue
+        if len(result.events) >= read.max_batch:
             result.add(_too_many(read))
-        else:
-            made = _event(span.scope, span.end, span.attributes, usage, key, read)
-            result.add(made, span.scope.name)
+            continue
+        key = f"span:{span.trace_id}:{span.span_id}"
+        made = _event(span.scope, span.end, span.attributes, usage, key, read)
+        if isinstance(made, UsageEvent):
+            total = usage.kinds.total
+            within.add((span.trace_id, span.parent_id, total))
+            place = ("", "", 0) if usage.id else (span.trace_id, span.span_id, total)
+            anonymous.append(place)
+        result.add(made, span.scope.name)
+    repeated = [bool(place[1]) and place in within for place in anonymous]
+    if any(repeated):
+        kept = [i for i, again in enumerate(repeated) if not again]
+        result.events = [result.events[i] for i in kept]
+        result.indices = [result.indices[i] for i in kept]
     return result
 
 
@@ -72,7 +84,7 @@ def records(found: Iterable[Record], read: Read) -> Received:
         else:
             told = [record.time, record.trace_id, record.span_id, sorted(record.attributes.items())]
             key = "log:" + digest(told)
-        if result.items >= read.max_batch:
+        if len(result.events) >= read.max_batch:
             result.add(_too_many(read))
         else:
             made = _event(record.scope, record.time, record.attributes, usage, key, read)

@@ -22,6 +22,7 @@ from quotabell.errors import FieldError
 from quotabell.formats import event_body, naming
 from quotabell.formats.event_body import Bounds
 
+MAX_ERRORS = 1_000
 _PLAIN_ID = 512  # bytes; of a longer one only a digest is kept
 
 
@@ -29,8 +30,9 @@ _PLAIN_ID = 512  # bytes; of a longer one only a digest is kept
 class Received:
     """What a body holds.
 
-    ``errors`` are the faults of refused items, by their place among the ``items``; the rest
-    are events, or tell of nothing that a provider counted. ``indices[i]`` is the place of
+    ``errors`` are the faults of refused items, by their place among the ``items``, of the first
+    `MAX_ERRORS`; ``rejected`` is how many were refused. The rest are events, or tell of nothing
+    that a provider counted. ``indices[i]`` is the place of
     ``events[i]``. ``limits`` are what providers said of their own limits; ``scopes`` the
     instrumentations that each source's events come from.
     """
@@ -41,6 +43,7 @@ class Received:
     limits: list[Snapshot] = field(default_factory=list)
     scopes: dict[str, set[str]] = field(default_factory=dict)
     items: int = 0
+    rejected: int = 0
 
     def add(self, found: UsageEvent | FieldError | None, scope: str = "") -> None:
         """One more item: an event, what is wrong with it, or nothing that counts."""
@@ -49,8 +52,14 @@ class Received:
             self.events.append(found)
             self.indices.append(self.items)
         elif found is not None:
-            self.errors.append(FieldError(found.path, found.message, self.items))
+            self.refuse(found)
         self.items += 1
+
+    def refuse(self, fault: FieldError) -> None:
+        """What is wrong with the present item."""
+        self.rejected += 1
+        if len(self.errors) < MAX_ERRORS:
+            self.errors.append(FieldError(fault.path, fault.message, self.items))
 
 
 class Call(NamedTuple):

@@ -72,9 +72,8 @@ def _handler(receivers: Receivers, told: Told, signal: Signal) -> Handler:
             told.failed(caller.name, error)
             raise
         told.counted(caller.name, result)
-        rejected = len({error.index for error in result.errors})
         return web.Response(
-            body=otlp_answer.encode(signal, rejected, _message(result), as_json=as_json),
+            body=otlp_answer.encode(signal, result.rejected, _message(result), as_json=as_json),
             content_type=JSON if as_json else PROTOBUF,
         )
 

@@ -42,7 +42,8 @@ class Result(msgspec.Struct):
     """What became of a body: its events after their commit, and what was refused."""
 
     tally: Mapping[Outcome, int]
-    errors: list[FieldError]
+    rejected: int
+    errors: list[FieldError]  # of the first that were refused
     skipped: int  # items that tell of no tokens
     instead: list[str]  # by which other signals what is left out is counted
 
@@ -76,8 +77,9 @@ class Receivers:
             ]
             own = [event for event in own if id(event) in chosen]
         outcomes, errors = await commit(self.committer, own, places, found.errors)
-        skipped = found.items - len(places) - len({error.index for error in found.errors})
-        return Result(Tally(outcomes), errors, skipped, instead)
+        skipped = found.items - len(places) - found.rejected
+        rejected = found.rejected + len(errors) - len(found.errors)
+        return Result(Tally(outcomes), rejected, errors, skipped, instead)
 
     def learn(self, caller: Caller, limits: Sequence[Snapshot]) -> None:
         """Store what providers said of their limits. It never costs the report anything."""
@@ -130,7 +132,7 @@ class Told:
     def counted(self, sender: str, result: Result) -> None:
         """A request that was counted."""
         counters = self.of(sender)
-        counters["rejected"].inc(len({error.index for error in result.errors}))
+        counters["rejected"].inc(result.rejected)
         for outcome, events in result.tally.items():
             counters[outcome].inc(events)
 
