@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run test lint format wheel bench drill clean
+.PHONY: help setup run test clients lint format wheel bench drill clean
 
 PY := .venv/bin/python
 export PYTHON
@@ -20,6 +20,7 @@ run: setup ## start the daemon with its own Postgres on http://127.0.0.1:3001
 
 test: lint wheel ## check format, lint, imports and types, build the wheel, run the tests
 	@scripts/system-packages test || [ "$$CI" != true ] # elsewhere the tests that need them skip
+	@[ "$$CI" != true ] || scripts/setup-clients
 	$(PY) -m pytest $(ARGS)
 
 lint: setup ## check format, lint, the import contract and types
@@ -27,6 +28,9 @@ lint: setup ## check format, lint, the import contract and types
 	$(PY) -m ruff check
 	.venv/bin/lint-imports
 	$(PY) -m mypy
+
+clients: setup ## make .venv-clients with the clients that tests run (350 MB; they skip without)
+	@scripts/setup-clients
 
 format: setup ## format the code and fix what can be fixed
 	$(PY) -m ruff format
@@ -43,5 +47,6 @@ drill: setup ## kill, stop and cut off a running daemon and see that it keeps it
 	$(PY) -m tests.drills $(ARGS)
 
 clean: ## remove all that these targets made
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-clients dist build .hypothesis
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
