@@ -173,7 +173,17 @@ def test_constants_and_locals_are_no_state_of_a_module(source: str) -> None:
 # --- files ---------------------------------------------------------------------------------
 
 MADE = frozenset(
-    {".git", ".venv", ".venv-clients", ".run", ".hypothesis", "dist", "build", "__pycache__", "node_modules"}
+    {
+        ".git",
+        ".venv",
+        ".venv-clients",
+        ".run",
+        ".hypothesis",
+        "dist",
+        "build",
+        "__pycache__",
+        "node_modules",
+    }
 )
 
 

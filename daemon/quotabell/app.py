@@ -280,6 +280,7 @@ async def serve(
             event_committer,
             committer,
             Signals(SignalStore(database), overrides(config)),
+            reporters,
             metrics,
             config.ingest,
             Current(reading_of(config)),

@@ -27,9 +27,12 @@ create table public.source_signals (
     constraint source_signals_signal check (signal in ('traces', 'logs', 'metrics'))
 );
 
+alter table public.sources add column signal text; -- by which it was counted last; NULL: no choice
+
 select public.quotabell_protect('series_marks', 'source_signals');
 
 -- migrate:down
 
+alter table public.sources drop column signal;
 drop table public.source_signals;
 drop table public.series_marks;

@@ -454,6 +454,26 @@ async def test_sources_of_different_senders_never_meet(apps: Client, guarded: Cl
     assert await totals(guarded, model="shared") == {"input": 200, "output": 100}
 
 
+async def test_sources_are_listed_with_their_signal(apps: Client, guarded: Client):
+    await apps.post("/v1/traces", json=traces(model="listed", service="listed-app"))
+    await apps.post(LITELLM, json=[item(), item(model=7)])
+
+    async def listed() -> dict[str, Any]:
+        reply = await guarded.with_token("token-of-the-ops").get("/api/token-monitor/sources")
+        return {source["name"]: source for source in reply.json["items"]}
+
+    async def both() -> bool:
+        return {"apps/otlp/listed-app", "apps/litellm"} <= (await listed()).keys()
+
+    await eventually(both)
+    found = await listed()
+    assert found["apps/otlp/listed-app"]["signal"] == "traces"
+    assert found["apps/otlp/listed-app"]["events"] == 1
+    assert found["apps/litellm"]["signal"] is None
+    assert found["apps/litellm"]["lastEventAt"]
+    assert "model" in found["apps/litellm"]["lastError"]
+
+
 async def test_prompts_and_answers_are_stored_nowhere(apps: Client, own_database: Database):
     canary = "the-canary-sings-at-noon"
     body = traces(model="secretive")

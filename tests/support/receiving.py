@@ -24,9 +24,11 @@ from quotabell.metrics import Metrics
 from quotabell.service.commit import Committer
 from quotabell.service.reading import reading_of
 from quotabell.service.signals import Signals
+from quotabell.service.sources import Sources
 from quotabell.store.database import Database, DatabaseClock
 from quotabell.store.events import EventStore
 from quotabell.store.signals import SignalStore
+from quotabell.store.sources import SourceStore
 from quotabell.store.usage import UsageStore
 from tests.http.client import Client
 from tests.support.postgres import Database as TestDatabase
@@ -83,6 +85,7 @@ async def receiving(
             events,
             snapshots,
             signals,
+            Sources(SourceStore(store), clock.now, log),
             metrics,
             config.ingest,
             Current(reading_of(config)),

@@ -14,13 +14,14 @@ from quotabell.http.auth import Caller
 from quotabell.http.receiving import Receipt, Receivers, Told, receipt
 from quotabell.http.route import Answer, Route
 
+KIND = "cloudevents"
 PATH = "/api/ingest/cloudevents"
 OPENMETER_PATH = "/api/v1/events"
 
 
 def routes(receivers: Receivers, senders: Sequence[str]) -> list[Route]:
     """The routes of this resource. ``senders``: who may report, so that series start at 0."""
-    told = Told(receivers.metrics, "cloudevents", senders)
+    told = Told(receivers.metrics, KIND, senders)
 
     def decode(raw: bytes) -> cloudevents.ReceivedEvents:
         now = receivers.now()
@@ -39,10 +40,11 @@ def routes(receivers: Receivers, senders: Sequence[str]) -> list[Route]:
             for event, foreign in zip(found.events, found.foreign, strict=True):
                 if not foreign:
                     caller.counts_for(receivers.current.one(event.user_id))
-            result = await receivers.count(caller, found)
+            result = await receivers.count(caller, KIND, found)
             answer = receipt(result)
         except QuotabellError as error:
             told.failed(caller.name, error)
+            receivers.failed(caller, KIND, error)
             raise
         told.counted(caller.name, result)
         return answer

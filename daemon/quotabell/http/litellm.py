@@ -21,12 +21,13 @@ from quotabell.http.events import NDJSON
 from quotabell.http.receiving import Receipt, Receivers, Told, receipt
 from quotabell.http.route import Answer, Route
 
+KIND = "litellm"
 PATH = "/api/ingest/litellm"
 
 
 def routes(receivers: Receivers, senders: Sequence[str]) -> list[Route]:
     """The routes of this resource. ``senders``: who may report, so that series start at 0."""
-    told = Told(receivers.metrics, "litellm", senders)
+    told = Told(receivers.metrics, KIND, senders)
 
     def decode(raw: bytes) -> Received:
         now = receivers.now()
@@ -44,10 +45,11 @@ def routes(receivers: Receivers, senders: Sequence[str]) -> list[Route]:
             if request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0] not in NDJSON:
                 body.expect_json(request)
             found = await body.decoded(await body.read(request, receivers.ingest.max_body), decode)
-            result = await receivers.count(caller, found)
+            result = await receivers.count(caller, KIND, found)
             receivers.learn(caller, found.limits)
         except QuotabellError as error:
             told.failed(caller.name, error)
+            receivers.failed(caller, KIND, error)
             raise
         told.counted(caller.name, result)
         return receipt(result)

@@ -23,6 +23,7 @@ from quotabell.http.auth import Caller
 from quotabell.http.receiving import Receivers, Result, Told
 from quotabell.http.route import Answer, Handler, Route
 
+KIND = "otlp"
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 _TOLD = 3  # faults that a message names
@@ -36,7 +37,7 @@ _OF: dict[Signal, Callable[[Any, Read], Received]] = {
 
 def routes(receivers: Receivers, senders: Sequence[str]) -> list[Route]:
     """The routes of this resource. ``senders``: who may report, so that series start at 0."""
-    told = Told(receivers.metrics, "otlp", senders)
+    told = Told(receivers.metrics, KIND, senders)
     return [_route(receivers, told, signal) for signal in _OF]
 
 
@@ -67,9 +68,10 @@ def _handler(receivers: Receivers, told: Told, signal: Signal) -> Handler:
             as_json = _is_json(request)
             raw = await body.read(request, receivers.ingest.max_body)
             found = await body.decoded(raw, lambda data: decode(data, as_json))
-            result = await receivers.count(caller, found, signal)
+            result = await receivers.count(caller, KIND, found, signal)
         except QuotabellError as error:
             told.failed(caller.name, error)
+            receivers.failed(caller, KIND, error)
             raise
         told.counted(caller.name, result)
         return web.Response(

@@ -25,6 +25,11 @@ from quotabell.http.usage import SnapshotCommitter
 from quotabell.metrics import Metrics
 from quotabell.service.reading import Reading
 from quotabell.service.signals import Signals
+from quotabell.service.sources import Sources
+from quotabell.store.sources import Source
+
+FIELDS = frozenset({"provider", "model", "user", "time", "usage", "endTime", "litellm_call_id"})
+"""Names that may be told of a fault; others may be of the sender's choice."""
 
 
 @dataclass(slots=True)
@@ -55,6 +60,7 @@ class Receivers:
     committer: EventCommitter
     snapshots: SnapshotCommitter
     signals: Signals
+    sources: Sources
     metrics: Metrics
     ingest: Ingest
     current: Current
@@ -65,8 +71,10 @@ class Receivers:
         """How far back events are taken."""
         return now - self.retention
 
-    async def count(self, caller: Caller, found: Received, signal: Signal | None = None) -> Result:
-        """Count events, each for its sender's user. Raises Unavailable."""
+    async def count(
+        self, caller: Caller, kind: str, found: Received, signal: Signal | None = None
+    ) -> Result:
+        """Count events that came by ``kind``, each for its sender's user. Raises Unavailable."""
         own = [self._owned(event, caller) for event in found.events]
         places = list(found.indices)
         instead: list[str] = []
@@ -77,9 +85,19 @@ class Receivers:
             ]
             own = [event for event in own if id(event) in chosen]
         outcomes, errors = await commit(self.committer, own, places, found.errors)
+        source = Source(caller.name, caller.user or "", kind)
+        for name, taken in Tally(event.source for event in own).items():
+            named = name.removeprefix(f"{caller.name}/")
+            self.sources.took(source._replace(source="" if named == kind else named), taken, signal)
         skipped = found.items - len(places) - found.rejected
         rejected = found.rejected + len(errors) - len(found.errors)
+        self.sources.refused(source, rejected, Rejected(errors), FIELDS)
         return Result(Tally(outcomes), rejected, errors, skipped, instead)
+
+    def failed(self, caller: Caller, kind: str, error: QuotabellError) -> None:
+        """Note a request of which nothing counted."""
+        if not isinstance(error, Unavailable):
+            self.sources.refused(Source(caller.name, caller.user or "", kind), 1, error, FIELDS)
 
     def learn(self, caller: Caller, limits: Sequence[Snapshot]) -> None:
         """Store what providers said of their limits. It never costs the report anything."""

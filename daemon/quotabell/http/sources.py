@@ -20,7 +20,7 @@ class Source(msgspec.Struct, rename="camel"):
 
     ``userId`` null: the token is bound to nobody. ``events`` counts repeats as well;
     ``lastEventAt`` is the time of receipt. ``lastError`` tells of the last rejection, and
-    nothing of its body.
+    nothing of its body. ``signal``: of OpenTelemetry's (traces, logs, metrics) the one that counts.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Source(msgspec.Struct, rename="camel"):
     rejected: int
     last_rejected_at: datetime | None
     last_error: str | None
+    signal: str | None
 
 
 class Sources(msgspec.Struct, rename="camel"):

@@ -32,10 +32,10 @@ class Sources:
         self._noted = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
 
-    def took(self, source: Source, events: int) -> None:
-        """So many events of a source were committed, or had been before."""
+    def took(self, source: Source, events: int, signal: str | None = None) -> None:
+        """So many events of a source were committed, or had been before, by this signal."""
         if events:
-            self._note(source, Count(events, self._now()))
+            self._note(source, Count(events, self._now(), signal=signal))
 
     def refused(
         self, source: Source, items: int, error: QuotabellError, fields: Collection[str]
@@ -95,6 +95,7 @@ def _sum(old: Count | None, new: Count) -> Count:
         old.rejected + new.rejected,
         new.last_rejected_at or old.last_rejected_at,
         new.last_error or old.last_error,
+        new.signal or old.signal,
     )
 
 

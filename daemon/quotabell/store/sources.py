@@ -34,13 +34,15 @@ class Source(NamedTuple):
 
 
 class Count(NamedTuple):
-    """What was received of a source: taken, repeats as well, and rejected."""
+    """What was received of a source: taken, repeats as well, and rejected; ``signal``: of
+    OpenTelemetry's, the one that counts."""
 
     events: int = 0
     last_event_at: datetime | None = None
     rejected: int = 0
     last_rejected_at: datetime | None = None
     last_error: str | None = None
+    signal: str | None = None
 
 
 class ListedSource(NamedTuple):
@@ -55,6 +57,7 @@ class ListedSource(NamedTuple):
     rejected: int
     last_rejected_at: datetime | None
     last_error: str | None
+    signal: str | None
 
 
 @dataclass(frozen=True, slots=True)

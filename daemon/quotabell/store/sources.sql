@@ -7,9 +7,9 @@ select pg_advisory_xact_lock($1);
 with given as (
     select * from unnest(
         $2::text[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[], $7::bigint[],
-        $8::timestamptz[], $9::text[]
+        $8::timestamptz[], $9::text[], $10::text[]
     ) as g (
-        name, user_id, kind, events, last_event_at, rejected, last_rejected_at, last_error)
+        name, user_id, kind, events, last_event_at, rejected, last_rejected_at, last_error, signal)
 ), fresh as (
     select g.name, row_number() over (order by g.name collate "C")
         + (select count(*) from sources where name <> 'other') as place
@@ -17,20 +17,21 @@ with given as (
     where not exists (select from sources s where s.name = g.name)
 ), named as (
     select g.name, g.user_id, g.kind, g.events, g.last_event_at, g.rejected, g.last_rejected_at,
-        g.last_error
+        g.last_error, g.signal
     from given g left join fresh f using (name)
     where coalesce(f.place, 0) <= $1::bigint
     union all
     select 'other', '', 'other', g.events, g.last_event_at, g.rejected, g.last_rejected_at,
-        g.last_error
+        g.last_error, null
     from given g join fresh f using (name)
     where f.place > $1
 )
 insert into sources as s (
-    name, user_id, kind, events, last_event_at, rejected, last_rejected_at, last_error
+    name, user_id, kind, events, last_event_at, rejected, last_rejected_at, last_error, signal
 )
 select name, min(user_id), min(kind), sum(events), max(last_event_at), sum(rejected),
-    max(last_rejected_at), (array_agg(last_error order by last_rejected_at desc nulls last))[1]
+    max(last_rejected_at), (array_agg(last_error order by last_rejected_at desc nulls last))[1],
+    max(signal)
 from named
 group by name
 order by name collate "C"
@@ -43,11 +44,12 @@ on conflict (name) do update set
     last_error = case
         when excluded.last_rejected_at >= coalesce(s.last_rejected_at, '-infinity')
             then excluded.last_error
-        else s.last_error end;
+        else s.last_error end,
+    signal = coalesce(excluded.signal, s.signal);
 
 -- listed: every source of a user, else everybody's, by name
 select name, user_id, kind, first_seen, last_event_at, events, rejected, last_rejected_at,
-    last_error
+    last_error, signal
 from sources
 where ($1::text is null or user_id = $1)
 order by name;
