@@ -25,8 +25,10 @@ async def make() -> Handler:
         now = datetime.now(UTC)
         decoded = snapshot.decode(await request.read(), now=now, future_skew=skew, max_batch=10_000)
         columns = zip(*decoded.snapshots, strict=True)
-        provider, model, used, limit, user, at, quota = columns
-        rows = await pool.fetch(statement, user, quota, provider, model, used, limit, at)
+        provider, model, used, limit, user, at, quota, unit, reset = columns
+        rows = await pool.fetch(
+            statement, user, quota, provider, model, used, limit, at, unit, reset
+        )
         answer = {"success": True, "data": dict(rows[0])}
         return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 

@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,9 @@ class Provider:
     url: str = ""
     calls: int = 0
     told: dict[str, int] = field(default_factory=dict)
+
+    def has_had(self, calls: int) -> bool:
+        return self.calls >= calls
 
     async def chat(self, request: web.Request) -> web.Response:
         self.calls += 1
@@ -140,7 +144,7 @@ async def totals(daemon: DaemonProcess, model: str) -> dict[str, float]:
         return found
 
 
-async def test_what_litellm_says_is_what_is_counted(daemon: DaemonProcess):
+async def test_what_litellm_says_is_what_is_counted(daemon: DaemonProcess) -> None:
     async with program(
         "with_litellm.py",
         "20",
@@ -159,7 +163,7 @@ async def test_what_litellm_says_is_what_is_counted(daemon: DaemonProcess):
 @pytest.mark.parametrize("signals", ["traces", "metrics", "traces,metrics"])
 async def test_what_the_provider_says_is_what_is_counted_although_the_daemon_is_killed(
     daemon: DaemonProcess, provider: Provider, signals: str
-):
+) -> None:
     async with program(
         "with_opentelemetry.py",
         signals,
@@ -170,8 +174,7 @@ async def test_what_the_provider_says_is_what_is_counted_although_the_daemon_is_
         await _counting(daemon, provider)
         for _ in range(2):
             await daemon.end(signal.SIGKILL)
-            calls = provider.calls
-            await eventually(lambda calls=calls: provider.calls > calls + 5, timeout=30)
+            await eventually(partial(provider.has_had, provider.calls + 5), timeout=30)
             await daemon.start()
             await _counting(daemon, provider)
         async with asyncio.timeout(60):

@@ -3,6 +3,8 @@
 Runs on the interpreter that has the clients: see tests/clients/test_clients.py.
 """
 
+# mypy: ignore-errors
+
 import asyncio
 import json
 import sys

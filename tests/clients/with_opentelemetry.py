@@ -4,6 +4,8 @@ Makes calls until a line comes on its standard input, then sends what it still h
 on the interpreter that has the clients: see tests/clients/test_clients.py.
 """
 
+# mypy: ignore-errors
+
 import sys
 import threading
 

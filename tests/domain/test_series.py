@@ -47,31 +47,31 @@ def mark(value: int, minute: float, start: datetime = START) -> dict[MarkKey, Ma
     return {MarkKey("s", "key of input", start): Mark(value, NOW + timedelta(minutes=minute))}
 
 
-def test_only_what_was_added_counts():
+def test_only_what_was_added_counts() -> None:
     assert counted(event(0, input=70), before=mark(50, -1)) == [Kinds(20)]
 
 
-def test_the_same_sums_again_count_nothing():
+def test_the_same_sums_again_count_nothing() -> None:
     assert counted(event(0, input=50), before=mark(50, -1)) == [None]
 
 
-def test_an_older_or_repeated_time_counts_nothing():
+def test_an_older_or_repeated_time_counts_nothing() -> None:
     assert counted(event(-1, input=90), event(-2, input=80), before=mark(50, -1)) == [None, None]
 
 
-def test_several_exports_of_a_batch_count_in_the_order_of_their_times():
+def test_several_exports_of_a_batch_count_in_the_order_of_their_times() -> None:
     found = counted(event(2, input=90), event(1, input=70), event(2, input=90), before=mark(50, 0))
 
     assert found == [Kinds(20), Kinds(20), None]
 
 
-def test_a_fall_within_one_run_counts_nothing_and_moves_nothing():
+def test_a_fall_within_one_run_counts_nothing_and_moves_nothing() -> None:
     found = counted(event(1, input=40), event(2, input=55), before=mark(50, 0))
 
     assert found == [None, Kinds(5)]
 
 
-def test_without_a_start_a_fall_is_a_restart():
+def test_without_a_start_a_fall_is_a_restart() -> None:
     before = mark(50, 0, UNKNOWN_START)
     found = counted(
         event(1, UNKNOWN_START, input=40), event(2, UNKNOWN_START, input=55), before=before
@@ -89,7 +89,9 @@ def test_without_a_start_a_fall_is_a_restart():
         (UNKNOWN_START, False),
     ],
 )
-def test_a_series_first_seen_counts_in_full_if_it_began_today(start: datetime, counts: bool):
+def test_a_series_first_seen_counts_in_full_if_it_began_today(
+    start: datetime, counts: bool
+) -> None:
     assert counted(event(0, start, input=50)) == [Kinds(50) if counts else None]
     assert counted(event(0, start, input=50), event(1, start, input=60)) == [
         Kinds(50) if counts else None,
@@ -97,21 +99,21 @@ def test_a_series_first_seen_counts_in_full_if_it_began_today(start: datetime, c
     ]
 
 
-def test_just_after_midnight_a_series_of_the_last_hour_counts_in_full():
+def test_just_after_midnight_a_series_of_the_last_hour_counts_in_full() -> None:
     midnight = NOW.replace(hour=0, minute=5)
     begun = midnight - timedelta(minutes=20)
 
     assert settled([event(0, begun, input=5)], {}, midnight)[0] is not None
 
 
-def test_a_new_run_of_a_known_series_counts_in_full_however_old_it_is():
+def test_a_new_run_of_a_known_series_counts_in_full_however_old_it_is() -> None:
     start = NOW - timedelta(days=3)
     before = {MarkKey("s", "key of input", start): Mark(0, None, restarted=True)}
 
     assert counted(event(0, start, input=50), before=before) == [Kinds(50)]
 
 
-def test_parts_are_taken_out_of_what_they_are_parts_of():
+def test_parts_are_taken_out_of_what_they_are_parts_of() -> None:
     found = counted(event(0, input=100, cache_read=30, output=50, reasoning=20, requests=4))
 
     assert found == [Kinds(70, 30, 0, 30, 20)]
@@ -120,11 +122,11 @@ def test_parts_are_taken_out_of_what_they_are_parts_of():
     assert settled_event.requests == 4
 
 
-def test_a_part_larger_than_its_whole_lies_beside_it():
+def test_a_part_larger_than_its_whole_lies_beside_it() -> None:
     assert nested({"input": 50, "cache_read": 2000}, Nesting()) == Kinds(50, 2000)
 
 
-def test_marks_move_to_the_newest_of_a_batch():
+def test_marks_move_to_the_newest_of_a_batch() -> None:
     found = latest([event(2, input=90), event(1, input=70, output=5)])
 
     assert found == {
@@ -133,7 +135,7 @@ def test_marks_move_to_the_newest_of_a_batch():
     }
 
 
-def test_other_events_of_the_batch_stay_as_they_are():
+def test_other_events_of_the_batch_stay_as_they_are() -> None:
     plain = UsageEvent("s", "id", NOW, "p", "m", "", *Kinds(3))
 
     assert settled([plain, event(0, input=1)], {}, NOW)[0] == plain

@@ -70,7 +70,7 @@ async def station(database: Database) -> AsyncIterator[Station]:
         yield made
 
 
-def test_every_capture_is_in_the_table_and_every_file_in_the_list():
+def test_every_capture_is_in_the_table_and_every_file_in_the_list() -> None:
     assert {request.case for request in requests()} == CASES.keys()
     files = {str(path.relative_to(CAPTURES))[:-4] for path in CAPTURES.rglob("*.bin")}
     assert files == {request.name for request in requests()}
@@ -80,7 +80,7 @@ def test_every_capture_is_in_the_table_and_every_file_in_the_list():
 @pytest.mark.parametrize("case", sorted({request.case for request in requests()}))
 async def test_a_capture_counts_what_the_provider_said(
     case: str, station: Station, database: Database
-):
+) -> None:
     client = station.as_sender(case.replace("/", "."))
     statuses = []
     for _ in range(2):  # everything may come twice

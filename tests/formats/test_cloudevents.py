@@ -47,7 +47,7 @@ def decode(body: Any) -> cloudevents.ReceivedEvents:
         ({"input_tokens": 5, "output_tokens": 6, "prompt": "secret"}, Kinds(5, 0, 0, 6)),
     ],
 )
-def test_tokens_are_read_in_the_words_of_several(data: dict[str, Any], kinds: Kinds):
+def test_tokens_are_read_in_the_words_of_several(data: dict[str, Any], kinds: Kinds) -> None:
     (found,) = decode(event(data | {"model": "gpt-5"})).events
 
     assert found.kinds == kinds
@@ -57,7 +57,7 @@ def test_tokens_are_read_in_the_words_of_several(data: dict[str, Any], kinds: Ki
     )
 
 
-def test_a_batch_is_its_events_and_a_bad_one_costs_only_itself():
+def test_a_batch_is_its_events_and_a_bad_one_costs_only_itself() -> None:
     good = {"tokens": 5}
     found = decode(
         [
@@ -79,12 +79,12 @@ def test_a_batch_is_its_events_and_a_bad_one_costs_only_itself():
     ]
 
 
-def test_without_a_time_it_is_now():
+def test_without_a_time_it_is_now() -> None:
     (found,) = decode(event({"tokens": 5}, time=None, subject=None)).events
 
     assert (found.time, found.user_id) == (NOW, "")
 
 
-def test_what_is_no_json_is_malformed():
+def test_what_is_no_json_is_malformed() -> None:
     with pytest.raises(Malformed):
         cloudevents.decode(b"{", now=NOW, future_skew=timedelta(), oldest=NOW, max_batch=1)

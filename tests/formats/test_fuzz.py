@@ -120,7 +120,7 @@ def mutated(body: bytes, chance: random.Random) -> bytes:
 @pytest.mark.parametrize("name", sorted(SEEDS))
 @settings(max_examples=150)
 @given(seed=st.integers(0, 2**63))
-def test_mutated_requests_are_read_or_refused(name: str, seed: int):
+def test_mutated_requests_are_read_or_refused(name: str, seed: int) -> None:
     chance = random.Random(seed)
     body = mutated(chance.choice(SEEDS[name]), chance)
     began = time.process_time()
@@ -152,7 +152,9 @@ KEYS = {
 @pytest.mark.parametrize("name", sorted(KEYS))
 @settings(max_examples=100)
 @given(data=st.data())
-def test_known_fields_with_unknown_contents_are_read_or_refused(name: str, data: st.DataObject):
+def test_known_fields_with_unknown_contents_are_read_or_refused(
+    name: str, data: st.DataObject
+) -> None:
     import json
 
     keys = st.sampled_from(KEYS[name])
@@ -180,7 +182,7 @@ HOSTILE: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_bodies_take_bounded_time_and_memory(case: str):
+def test_hostile_bodies_take_bounded_time_and_memory(case: str) -> None:
     name, body = HOSTILE[case]
     began = time.process_time()
     decode(name, body)

@@ -50,7 +50,7 @@ def one(**changes: Any) -> Any:
     return found.events[0] if found.events else None
 
 
-def test_an_item_is_an_event():
+def test_an_item_is_an_event() -> None:
     event = one()
 
     assert event.source == "litellm"
@@ -70,7 +70,9 @@ def test_an_item_is_an_event():
     ],
 )
 @pytest.mark.parametrize("at_once", [True, False])
-def test_arrays_and_lines_are_items(body: str, at_once: bool, monkeypatch: pytest.MonkeyPatch):
+def test_arrays_and_lines_are_items(
+    body: str, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not at_once:
         monkeypatch.setattr(items, "AT_ONCE", 0)
 
@@ -87,7 +89,7 @@ def test_arrays_and_lines_are_items(body: str, at_once: bool, monkeypatch: pytes
         {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None},
     ],
 )
-def test_what_no_provider_counted_is_skipped(changes: dict[str, Any]):
+def test_what_no_provider_counted_is_skipped(changes: dict[str, Any]) -> None:
     assert one(**changes) is None
 
 
@@ -102,7 +104,7 @@ def test_what_no_provider_counted_is_skipped(changes: dict[str, Any]):
         ({"metadata": None}, ""),
     ],
 )
-def test_the_user_is_the_first_that_is_named(changes: dict[str, Any], user: str):
+def test_the_user_is_the_first_that_is_named(changes: dict[str, Any], user: str) -> None:
     assert one(**changes).user_id == user
 
 
@@ -119,13 +121,13 @@ def test_the_user_is_the_first_that_is_named(changes: dict[str, Any], user: str)
 )
 def test_providers_and_models_have_one_name(
     provider: str | None, model: str | None, named: tuple[str, str]
-):
+) -> None:
     event = one(custom_llm_provider=provider, model=model)
 
     assert (event.provider, event.model) == named
 
 
-def test_a_bad_item_costs_only_itself():
+def test_a_bad_item_costs_only_itself() -> None:
     found = decode(
         [
             item(),
@@ -149,14 +151,14 @@ def test_a_bad_item_costs_only_itself():
     ]
 
 
-def test_an_id_of_any_length_is_kept_as_one():
+def test_an_id_of_any_length_is_kept_as_one() -> None:
     event = one(litellm_call_id="x" * 5000)
 
     assert event.id.startswith("sha256:")
     assert event.id == one(litellm_call_id="x" * 5000).id
 
 
-def test_messages_and_answers_are_nowhere():
+def test_messages_and_answers_are_nowhere() -> None:
     canary = "the-canary-sings"
     found = decode(item(messages=[{"content": canary}], response={"text": canary}))
 
@@ -164,15 +166,15 @@ def test_messages_and_answers_are_nowhere():
 
 
 @pytest.mark.parametrize("body", [b"[1", b"{", b"[{}}", b"\xff", b"[] x", b'[{"a": 1e}]'])
-def test_what_is_no_json_is_malformed(body: bytes):
+def test_what_is_no_json_is_malformed(body: bytes) -> None:
     with pytest.raises(Malformed):
         decode(body)
 
 
-def test_too_many_items_are_refused():
+def test_too_many_items_are_refused() -> None:
     with pytest.raises(Rejected):
         decode([item()] * 4, max_batch=3)
 
 
-def test_an_empty_array_is_nothing():
+def test_an_empty_array_is_nothing() -> None:
     assert decode([]) == Received()

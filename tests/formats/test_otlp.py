@@ -133,7 +133,7 @@ REASONING = (
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_names_of_every_era_are_read(era: str):
+def test_names_of_every_era_are_read(era: str) -> None:
     (event,) = traces(span(ERAS[era])).events
 
     assert (event.provider, event.kinds) == ("openai", Kinds(100, 0, 0, 50))
@@ -141,14 +141,14 @@ def test_names_of_every_era_are_read(era: str):
 
 @pytest.mark.parametrize("parts", PARTS)
 @pytest.mark.parametrize("reasoning", REASONING)
-def test_cache_and_reasoning_are_parts(parts: str, reasoning: str):
+def test_cache_and_reasoning_are_parts(parts: str, reasoning: str) -> None:
     read, write = PARTS[parts]
     attributes = ERAS["1.37"] | {read: 60, write: 10, reasoning: 20}
 
     assert kinds(traces(span(attributes))) == [Kinds(30, 60, 10, 30, 20)]
 
 
-def test_openlit_passes_on_what_anthropic_says():
+def test_openlit_passes_on_what_anthropic_says() -> None:
     attributes = {
         "gen_ai.provider.name": "anthropic",
         "gen_ai.usage.input_tokens": 5000,
@@ -172,18 +172,18 @@ def test_openlit_passes_on_what_anthropic_says():
         {"openinference.span.kind": "AGENT"},
     ],
 )
-def test_agents_tools_and_workflows_count_nothing_themselves(aggregate: dict[str, str]):
+def test_agents_tools_and_workflows_count_nothing_themselves(aggregate: dict[str, str]) -> None:
     assert not traces(span(ERAS["1.37"] | aggregate)).events
 
 
-def test_spans_of_several_libraries_for_one_call_count_once():
+def test_spans_of_several_libraries_for_one_call_count_once() -> None:
     named = ERAS["1.37"] | {"gen_ai.response.id": "chatcmpl-1"}
     found = traces(span(named), span(named, traceId="f" * 32, spanId="e" * 16))
 
     assert len(reduce_repeats(found.events).events) == 1
 
 
-def test_a_span_around_the_call_that_says_the_same_counts_once():
+def test_a_span_around_the_call_that_says_the_same_counts_once() -> None:
     outer = span(ERAS["1.37"], spanId="a" * 16)
     inner = span(ERAS["1.37"] | {"gen_ai.response.id": "x"}, spanId="b" * 16, parentSpanId="a" * 16)
 
@@ -191,7 +191,7 @@ def test_a_span_around_the_call_that_says_the_same_counts_once():
     assert len(traces(span(ERAS["1.37"], spanId="c" * 16), outer).events) == 2
 
 
-def test_usage_of_0_is_not_known():
+def test_usage_of_0_is_not_known() -> None:
     attributes = {"gen_ai.usage.input_tokens": 0, "gen_ai.usage.output_tokens": 0}
 
     assert not traces(span(attributes)).events
@@ -209,7 +209,7 @@ def test_usage_of_0_is_not_known():
 )
 def test_the_user_is_the_first_that_is_named(
     own: dict[str, Any], resource: dict[str, Any], user: str
-):
+) -> None:
     (event,) = traces(span(ERAS["1.37"] | own), **resource).events
 
     assert event.user_id == user
@@ -232,7 +232,7 @@ def record(attributes: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {"timeUnixNano": str(NS), "attributes": pairs(attributes)} | fields
 
 
-def test_requests_of_claude_code_are_events():
+def test_requests_of_claude_code_are_events() -> None:
     name = {"body": {"stringValue": "claude_code.api_request"}}
     (event,) = logs(record(CLAUDE, **name)).events
 
@@ -242,7 +242,7 @@ def test_requests_of_claude_code_are_events():
     assert str(event.cost_usd) == "0.0100000000"
 
 
-def test_a_record_without_an_id_counts_once_however_often_it_comes():
+def test_a_record_without_an_id_counts_once_however_often_it_comes() -> None:
     anonymous = record(
         {k: v for k, v in CLAUDE.items() if k != "request_id"}, eventName="claude_code.api_request"
     )
@@ -251,7 +251,7 @@ def test_a_record_without_an_id_counts_once_however_often_it_comes():
     assert first.id == second.id
 
 
-def test_records_of_other_events_are_nothing():
+def test_records_of_other_events_are_nothing() -> None:
     assert not logs(record(CLAUDE | {"event.name": "user_prompt"})).items
     assert not logs(record({"input_tokens": 5}, eventName="something.else")).items
 
@@ -280,7 +280,7 @@ def claude(**types: int) -> dict[str, Any]:
     )
 
 
-def test_the_counter_of_claude_code_is_one_event_an_export_and_model():
+def test_the_counter_of_claude_code_is_one_event_an_export_and_model() -> None:
     found = metrics(claude(input=50, output=77, cacheRead=20, cacheCreation=3))
     (event,) = found.events
 
@@ -292,7 +292,7 @@ def test_the_counter_of_claude_code_is_one_event_an_export_and_model():
     assert metrics(claude(input=50)).events[0].id != event.id
 
 
-def test_counters_of_the_inference_usage_are_one_event():
+def test_counters_of_the_inference_usage_are_one_event() -> None:
     shared = {"gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-5"}
     name = "gen_ai.client.inference.usage."
     found = metrics(
@@ -305,7 +305,7 @@ def test_counters_of_the_inference_usage_are_one_event():
     assert kinds(found) == [Kinds(40, 60, 0, 30, 20)]
 
 
-def test_what_an_sdk_folded_together_is_of_nobody_in_particular():
+def test_what_an_sdk_folded_together_is_of_nobody_in_particular() -> None:
     folded = counter("gen_ai.client.token.usage", point(500, {"otel.metric.overflow": True}))
     (event,) = metrics(folded).events
 
@@ -313,7 +313,7 @@ def test_what_an_sdk_folded_together_is_of_nobody_in_particular():
     assert (event.provider, event.model) == ("unknown", "unknown")
 
 
-def test_of_two_metrics_for_the_same_tokens_one_counts():
+def test_of_two_metrics_for_the_same_tokens_one_counts() -> None:
     both = metrics(
         counter("gemini_cli.token.usage", point(10, {"type": "input", "model": "gemini-2.5-pro"})),
         counter("gen_ai.client.token.usage", point(10, {"gen_ai.token.type": "input"})),
@@ -326,7 +326,7 @@ def test_of_two_metrics_for_the_same_tokens_one_counts():
     assert kinds(alone) == [Kinds(10)]
 
 
-def test_cumulative_sums_are_left_to_be_resolved():
+def test_cumulative_sums_are_left_to_be_resolved() -> None:
     told = counter(
         "gen_ai.client.token.usage", point(10, {"gen_ai.token.type": "input"}), temporality=2
     )
@@ -337,7 +337,7 @@ def test_cumulative_sums_are_left_to_be_resolved():
 
 
 @pytest.mark.parametrize("value", [-1, 2**63, 1e300])
-def test_impossible_sums_are_refused_alone(value: float):
+def test_impossible_sums_are_refused_alone(value: float) -> None:
     found = metrics(
         counter("gen_ai.client.token.usage", point(value, {"gen_ai.token.type": "input", "x": 1})),
         counter("gen_ai.client.token.usage", point(5, {"gen_ai.token.type": "input"})),
@@ -347,7 +347,7 @@ def test_impossible_sums_are_refused_alone(value: float):
     assert len(found.events) == 1
 
 
-def test_names_of_other_tools_come_from_the_configuration(tmp_path: Any):
+def test_names_of_other_tools_come_from_the_configuration(tmp_path: Any) -> None:
     path = tmp_path / "quotabell.yaml"
     path.write_text(
         """
@@ -374,14 +374,14 @@ def test_names_of_other_tools_come_from_the_configuration(tmp_path: Any):
     assert (measured.kinds, measured.provider) == (Kinds(5, 0, 0, 6), "xai")
 
 
-def test_every_word_of_the_configuration_is_one_of_the_table():
+def test_every_word_of_the_configuration_is_one_of_the_table() -> None:
     reading = reading_of(load(None, {}))
 
     assert reading.names.span == Names().span
     assert set(Attributes._fields) <= set(Names().span._asdict())
 
 
-def test_too_many_are_told():
+def test_too_many_are_told() -> None:
     found = traces(
         *(span(ERAS["1.37"], spanId=f"{n:016x}") for n in range(4)), read=READ._replace(max_batch=3)
     )
@@ -392,23 +392,23 @@ def test_too_many_are_told():
 @pytest.mark.parametrize(
     "raw", [b"", b"[]", b"{", b'{"resourceSpans": 7}', b'{"resourceSpans": [7]}', b"\xff"]
 )
-def test_broken_json_is_malformed(raw: bytes):
+def test_broken_json_is_malformed(raw: bytes) -> None:
     with pytest.raises(Malformed):
         list(otlp_json.apart(raw, "traces", Names()))
 
 
 @pytest.mark.parametrize("raw", [b"\x0a", b"\x0a\xff", b"\x0b", b"\xff" * 12, b"\x0a\x02\x12\x05"])
-def test_broken_protobuf_is_malformed(raw: bytes):
+def test_broken_protobuf_is_malformed(raw: bytes) -> None:
     with pytest.raises(Malformed):
         list(otlp_proto.apart(raw, "traces", Names()))
 
 
-def test_no_request_at_all_is_an_empty_one():
+def test_no_request_at_all_is_an_empty_one() -> None:
     assert list(otlp_proto.apart(b"", "traces", Names())) == []
     assert list(otlp_json.apart(b"{}", "traces", Names())) == []
 
 
-def test_long_texts_are_not_kept():
+def test_long_texts_are_not_kept() -> None:
     long = {"gen_ai.prompt": "p" * 100_000, "user.id": "u" * 5000}
     raw = body("spans", "lib", span(ERAS["1.37"] | long))
     (found,) = otlp_json.apart(raw, "traces", Names())

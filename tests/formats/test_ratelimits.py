@@ -140,7 +140,7 @@ def told(headers: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_recorded_answers_tell_of_their_limits(name: str):
+def test_recorded_answers_tell_of_their_limits(name: str) -> None:
     (item,) = json.loads((CAPTURES / f"{name}.bin").read_text())
 
     assert told(item["hidden_params"]["additional_headers"]) == RECORDED[name]
@@ -149,17 +149,19 @@ def test_recorded_answers_tell_of_their_limits(name: str):
 @pytest.mark.parametrize(
     ("headers", "expected"), [case[1:] for case in KNOWN], ids=[c[0] for c in KNOWN]
 )
-def test_known_headers_tell_of_their_limits(headers: dict[str, Any], expected: dict[str, str]):
+def test_known_headers_tell_of_their_limits(
+    headers: dict[str, Any], expected: dict[str, str]
+) -> None:
     assert told(headers) == expected
 
 
-def test_limits_of_a_plan_are_those_of_all_models_together():
+def test_limits_of_a_plan_are_those_of_all_models_together() -> None:
     (state,) = learned({"anthropic-ratelimit-unified-5h-utilization": "0.5"}, "p", "m", AT, AT)
 
     assert (state.provider, state.model, state.timestamp) == ("p", "*", AT)
 
 
-def test_an_old_answer_does_not_tell_of_what_is_over():
+def test_an_old_answer_does_not_tell_of_what_is_over() -> None:
     headers = {
         "x-ratelimit-limit-tokens": "10",
         "x-ratelimit-remaining-tokens": "1",
@@ -177,7 +179,7 @@ VALUES = st.one_of(
 
 
 @given(st.dictionaries(HEADERS, VALUES))
-def test_no_headers_break_it(headers: dict[str, Any]):
+def test_no_headers_break_it(headers: dict[str, Any]) -> None:
     for state in learned(headers, "p", "m", AT, AT):
         assert state.tokens_used >= 0
         assert (state.token_limit or 1) > 0

@@ -71,7 +71,7 @@ def otlp_json() -> bytes:
 )
 async def test_a_body_of_30_mb_does_not_hold_the_event_loop(
     client: Client, tmp_path: Path, path: str, kind: str, make: Callable[[], bytes]
-):
+) -> None:
     file = tmp_path / "body"
     file.write_bytes(make())
     assert file.stat().st_size > 0.9 * SIZE

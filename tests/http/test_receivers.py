@@ -90,7 +90,7 @@ def item(**changes: Any) -> dict[str, Any]:
 
 async def test_an_array_of_litellm_that_comes_again_grown_counts_once(
     apps: Client, guarded: Client
-):
+) -> None:
     first, second = item(model="grown"), item(model="grown")
 
     assert (await apps.post(LITELLM, json=[first])).json["accepted"] == 1
@@ -99,7 +99,7 @@ async def test_an_array_of_litellm_that_comes_again_grown_counts_once(
     assert await totals(guarded, model="grown") == {"input": 20, "output": 10}
 
 
-async def test_a_bad_item_never_costs_a_batch(apps: Client):
+async def test_a_bad_item_never_costs_a_batch(apps: Client) -> None:
     reply = await apps.post(LITELLM, json=[item(), item(model=7), item(status="failure")])
 
     assert reply.status == 200
@@ -107,15 +107,15 @@ async def test_a_bad_item_never_costs_a_batch(apps: Client):
     assert [(r["index"], r["errors"][0]["field"]) for r in reply.json["rejected"]] == [(1, "model")]
 
 
-async def test_nothing_but_bad_items_is_a_problem(apps: Client):
+async def test_nothing_but_bad_items_is_a_problem(apps: Client) -> None:
     (await apps.post(LITELLM, json=[item(model=7)])).problem(422)
 
 
-async def test_nothing_but_failures_is_none(apps: Client):
+async def test_nothing_but_failures_is_none(apps: Client) -> None:
     assert (await apps.post(LITELLM, json=[item(status="failure")])).status == 200
 
 
-async def test_limits_that_litellm_forwards_become_states(apps: Client, guarded: Client):
+async def test_limits_that_litellm_forwards_become_states(apps: Client, guarded: Client) -> None:
     headers = {
         "llm_provider-x-ratelimit-limit-tokens": "1000",
         "llm_provider-x-ratelimit-remaining-tokens": "400",
@@ -133,7 +133,9 @@ async def test_limits_that_litellm_forwards_become_states(apps: Client, guarded:
     assert await eventually(used) == 600
 
 
-async def test_limits_are_kept_with_their_unit_and_reset(apps: Client, own_database: Database):
+async def test_limits_are_kept_with_their_unit_and_reset(
+    apps: Client, own_database: Database
+) -> None:
     reset = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=5)
     headers = {
         "llm_provider-anthropic-ratelimit-unified-5h-utilization": "0.87",
@@ -156,7 +158,7 @@ async def test_limits_are_kept_with_their_unit_and_reset(apps: Client, own_datab
 # --- whose usage ---------------------------------------------------------------------------
 
 
-async def test_a_bound_token_counts_for_its_user(guarded: Client):
+async def test_a_bound_token_counts_for_its_user(guarded: Client) -> None:
     alice = guarded.with_token("token-of-alice-1")
     await alice.post(LITELLM, json=item(model="bound", end_user="bob"))
     await alice.post("/v1/traces", json=traces(model="bound", user="bob"))
@@ -165,7 +167,7 @@ async def test_a_bound_token_counts_for_its_user(guarded: Client):
     assert await totals(guarded, model="bound", user="bob") == {}
 
 
-async def test_a_cloudevent_for_somebody_else_is_forbidden(guarded: Client):
+async def test_a_cloudevent_for_somebody_else_is_forbidden(guarded: Client) -> None:
     alice = guarded.with_token("token-of-alice-1")
 
     (await alice.post(CLOUDEVENTS, json=cloudevent(subject="bob"))).problem(403)
@@ -175,7 +177,7 @@ async def test_a_cloudevent_for_somebody_else_is_forbidden(guarded: Client):
     assert (await alice.post(CLOUDEVENTS, json=own)).status == 200
 
 
-async def test_several_names_of_a_person_are_one(apps: Client, guarded: Client):
+async def test_several_names_of_a_person_are_one(apps: Client, guarded: Client) -> None:
     for user in ("alice", "alice@example.com", "carol"):
         await apps.post(LITELLM, json=item(model="named", end_user=user))
         await apps.post("/v1/traces", json=traces(model="named", user=user))
@@ -205,7 +207,7 @@ def cloudevent(**changes: Any) -> dict[str, Any]:
 )
 async def test_cloudevents_count_once_by_their_source_and_id(
     apps: Client, guarded: Client, kind: str
-):
+) -> None:
     model = kind.replace("/", "-")
     data = {"tokens": 7, "model": model}
     first, other = cloudevent(data=data), cloudevent(data=data, source="another")
@@ -218,7 +220,7 @@ async def test_cloudevents_count_once_by_their_source_and_id(
     assert await totals(guarded, model=model) == {"input": 14}
 
 
-async def test_openmeters_clients_find_what_they_know(apps: Client):
+async def test_openmeters_clients_find_what_they_know(apps: Client) -> None:
     reply = await apps.post(
         "/api/v1/events",
         data=json.dumps(cloudevent()),
@@ -322,7 +324,9 @@ ENCODINGS: dict[str, Any] = {"identity": bytes, "gzip": gzip.compress, "deflate"
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_protobuf_is_answered_in_protobuf(apps: Client, guarded: Client, encoding: str):
+async def test_protobuf_is_answered_in_protobuf(
+    apps: Client, guarded: Client, encoding: str
+) -> None:
     reply = await apps.post(
         "/v1/traces",
         data=ENCODINGS[encoding](protobuf(f"proto-{encoding}")),
@@ -335,7 +339,7 @@ async def test_protobuf_is_answered_in_protobuf(apps: Client, guarded: Client, e
     assert await totals(guarded, model=f"proto-{encoding}") == {"input": 10}
 
 
-async def test_what_is_refused_is_a_partial_success(apps: Client):
+async def test_what_is_refused_is_a_partial_success(apps: Client) -> None:
     late = traces(model="late", at=datetime(2020, 1, 1, tzinfo=UTC))
     answer = (await apps.post("/v1/traces", json=late)).json["partialSuccess"]
     assert answer["rejectedSpans"] == "1"
@@ -351,7 +355,7 @@ async def test_what_is_refused_is_a_partial_success(apps: Client):
     assert "more than 1000" in found.error_message
 
 
-async def test_all_that_was_taken_has_no_message(apps: Client):
+async def test_all_that_was_taken_has_no_message(apps: Client) -> None:
     assert (await apps.post("/v1/traces", json=traces(model="fine"))).json == {}
     assert (await apps.post("/v1/logs", json={})).json == {}
 
@@ -365,14 +369,16 @@ async def test_all_that_was_taken_has_no_message(apps: Client):
         ("application/json", b" " * (32 * 1024 * 1024 + 1), 413),
     ],
 )
-async def test_what_no_exporter_sends_is_refused(apps: Client, kind: str, body: bytes, status: int):
+async def test_what_no_exporter_sends_is_refused(
+    apps: Client, kind: str, body: bytes, status: int
+) -> None:
     headers = {"Content-Type": kind}
     reply = await apps.post("/v1/metrics", data=io.BytesIO(body), headers=headers)
 
     reply.problem(status)
 
 
-async def test_cumulative_sums_count_what_they_grew_by(apps: Client, guarded: Client):
+async def test_cumulative_sums_count_what_they_grew_by(apps: Client, guarded: Client) -> None:
     start = datetime.now(UTC) - timedelta(minutes=5)
 
     def told(calls: int, minutes: float, start: datetime = start) -> dict[str, Any]:
@@ -393,7 +399,7 @@ async def test_cumulative_sums_count_what_they_grew_by(apps: Client, guarded: Cl
 
 async def test_one_export_to_two_daemons_at_once_counts_once(
     apps: Client, guarded: Client, own_database: Database, tmp_path_factory: pytest.TempPathFactory
-):
+) -> None:
     config = configure(tmp_path_factory.mktemp("second"), own_database.dsn, auth={"tokens": TOKENS})
     start = datetime.now(UTC) - timedelta(minutes=5)
     async with serving(config) as other:
@@ -408,7 +414,7 @@ async def test_one_export_to_two_daemons_at_once_counts_once(
     assert await eventually(shown)
 
 
-async def test_spans_stop_metrics_from_counting_the_same(apps: Client, guarded: Client):
+async def test_spans_stop_metrics_from_counting_the_same(apps: Client, guarded: Client) -> None:
     start = datetime.now(UTC) - timedelta(minutes=1)
     await apps.post("/v1/traces", json=traces(model="spans first", service="s1"))
     answer = await apps.post(
@@ -420,7 +426,9 @@ async def test_spans_stop_metrics_from_counting_the_same(apps: Client, guarded: 
     assert await totals(guarded, model="spans first") == {"input": 100, "output": 50}
 
 
-async def test_spans_after_metrics_count_from_where_these_ended(apps: Client, guarded: Client):
+async def test_spans_after_metrics_count_from_where_these_ended(
+    apps: Client, guarded: Client
+) -> None:
     began = datetime.now(UTC) - timedelta(minutes=2)
     known = traces(model="metrics first", service="s2", at=began + timedelta(seconds=10))
     counted = metrics(
@@ -436,7 +444,7 @@ async def test_spans_after_metrics_count_from_where_these_ended(apps: Client, gu
     assert await totals(guarded, model="metrics first") == {"input": 200, "output": 100}
 
 
-async def test_an_operator_may_choose_the_signal(apps: Client, guarded: Client):
+async def test_an_operator_may_choose_the_signal(apps: Client, guarded: Client) -> None:
     start = datetime.now(UTC) - timedelta(minutes=1)
     service = "measured-app"
     await apps.post("/v1/traces", json=traces(model="chosen", service=service, tokens=1))
@@ -445,7 +453,41 @@ async def test_an_operator_may_choose_the_signal(apps: Client, guarded: Client):
     assert await totals(guarded, model="chosen") == {"input": 100, "output": 50}
 
 
-async def test_sources_of_different_senders_never_meet(apps: Client, guarded: Client):
+async def test_names_signals_and_people_are_reloaded(
+    own_database: Database, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("reloaded")
+    first = configure(folder, own_database.dsn)
+    second = configure(
+        folder,
+        own_database.dsn,
+        identity={"aliases": {"al": "alice"}},
+        sources={
+            "attributes": {"input": ["my.tokens"]},
+            "signals": [{"source": "local/turned", "signal": "metrics"}],
+        },
+    )
+    async with serving(first, reread=lambda: second) as client:
+        await client.post("/v1/traces", json=traces(model="before", user="al", service="turned"))
+        assert (await client.post("/-/reload")).status == 204
+        await client.post("/v1/traces", json=traces(model="turned", service="turned"))
+        body = traces(model="after", user="al")
+        body["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["attributes"] += pairs(
+            my__tokens=7000
+        )
+        await client.post("/v1/traces", json=body)
+
+        sums = {
+            (s.labels["model"], s.labels["user"], s.labels["kind"]): s.value
+            for s in await client.samples("usage")
+            if s.name == "quotabell_tokens_total"
+        }
+    assert sums["before", "al", "input"] == 100
+    assert ("turned", "", "input") not in sums
+    assert sums["after", "alice", "input"] == 7000
+
+
+async def test_sources_of_different_senders_never_meet(apps: Client, guarded: Client) -> None:
     body = traces(model="shared", service="shared")
     alice = guarded.with_token("token-of-alice-1")
     for client in (apps, alice, apps, alice):
@@ -454,7 +496,7 @@ async def test_sources_of_different_senders_never_meet(apps: Client, guarded: Cl
     assert await totals(guarded, model="shared") == {"input": 200, "output": 100}
 
 
-async def test_sources_are_listed_with_their_signal(apps: Client, guarded: Client):
+async def test_sources_are_listed_with_their_signal(apps: Client, guarded: Client) -> None:
     await apps.post("/v1/traces", json=traces(model="listed", service="listed-app"))
     await apps.post(LITELLM, json=[item(), item(model=7)])
 
@@ -474,7 +516,7 @@ async def test_sources_are_listed_with_their_signal(apps: Client, guarded: Clien
     assert "model" in found["apps/litellm"]["lastError"]
 
 
-async def test_prompts_and_answers_are_stored_nowhere(apps: Client, own_database: Database):
+async def test_prompts_and_answers_are_stored_nowhere(apps: Client, own_database: Database) -> None:
     canary = "the-canary-sings-at-noon"
     body = traces(model="secretive")
     span = body["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
@@ -490,7 +532,7 @@ async def test_prompts_and_answers_are_stored_nowhere(apps: Client, own_database
 
 async def test_without_the_database_exporters_are_asked_to_come_again_soon(
     postgres_18: Cluster, tmp_path_factory: pytest.TempPathFactory
-):
+) -> None:
     database = postgres_18.create_database(TEMPLATE)
     async with serving(configure(tmp_path_factory.mktemp("away"), database.dsn)) as client:
         await asyncio.to_thread(cut, database)

@@ -48,7 +48,7 @@ async def rang_once_a_level(it: Bell) -> None:
 async def report(it: Bell, used: int) -> None:
     """The statement of the committer, all keys in a random order."""
     keys = random.sample(KEYS, len(KEYS))
-    rows = [("", "reported", "grok", key, used, 100, None) for key in keys]
+    rows = [("", "reported", "grok", key, used, 100, None, "tokens", None) for key in keys]
     await it.connection.fetch(USAGE["report"], *map(list, zip(*rows, strict=True)))
 
 

@@ -380,7 +380,8 @@ async def test_rearming_beside_writers_leaves_every_state_right(
 
 async def report_many(it: Bell, first: int, last: int, used: int) -> None:
     """The statement of the committer."""
-    rows = [(f"u{i}", "reported", "grok", "grok-3", used, 100, None) for i in range(first, last)]
+    rest = ("reported", "grok", "grok-3", used, 100, None, "tokens", None)
+    rows = [(f"u{i}", *rest) for i in range(first, last)]
     await it.connection.fetch(USAGE["report"], *map(list, zip(*rows, strict=True)))
 
 
