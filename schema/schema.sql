@@ -929,6 +929,19 @@ ALTER TABLE public.rearm_scopes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY
     CACHE 1
 );
 
+CREATE TABLE public.series_marks (
+    source text NOT NULL COLLATE pg_catalog."C",
+    series_key text NOT NULL COLLATE pg_catalog."C",
+    start_time timestamp with time zone NOT NULL,
+    last_value bigint NOT NULL,
+    last_time timestamp with time zone NOT NULL,
+    prev_value bigint,
+    prev_time timestamp with time zone,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT series_marks_value CHECK ((last_value >= 0))
+)
+WITH (fillfactor='70');
+
 CREATE TABLE public.settings (
     id boolean DEFAULT true NOT NULL,
     config_hash text DEFAULT ''::text NOT NULL,
@@ -964,6 +977,15 @@ CREATE TABLE public.silences (
     CONSTRAINT silences_user CHECK (((alert_user IS NULL) OR ((''::text ~ alert_user) IS NOT NULL)))
 );
 
+CREATE TABLE public.source_signals (
+    source text NOT NULL COLLATE pg_catalog."C",
+    signal text NOT NULL,
+    rank integer NOT NULL,
+    metrics_until timestamp with time zone,
+    chosen_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT source_signals_signal CHECK ((signal = ANY (ARRAY['traces'::text, 'logs'::text, 'metrics'::text])))
+);
+
 CREATE TABLE public.sources (
     name text NOT NULL COLLATE pg_catalog."C",
     user_id text DEFAULT ''::text NOT NULL,
@@ -973,7 +995,8 @@ CREATE TABLE public.sources (
     events bigint DEFAULT 0 NOT NULL,
     rejected bigint DEFAULT 0 NOT NULL,
     last_rejected_at timestamp with time zone,
-    last_error text
+    last_error text,
+    signal text
 );
 
 CREATE TABLE public.token_thresholds (
@@ -1151,11 +1174,17 @@ ALTER TABLE ONLY public.quotas
 ALTER TABLE ONLY public.rearm_scopes
     ADD CONSTRAINT rearm_scopes_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.series_marks
+    ADD CONSTRAINT series_marks_pkey PRIMARY KEY (source, series_key, start_time);
+
 ALTER TABLE ONLY public.settings
     ADD CONSTRAINT settings_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.silences
     ADD CONSTRAINT silences_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.source_signals
+    ADD CONSTRAINT source_signals_pkey PRIMARY KEY (source);
 
 ALTER TABLE ONLY public.sources
     ADD CONSTRAINT sources_pkey PRIMARY KEY (name);
@@ -1314,11 +1343,15 @@ ALTER TABLE public.quotas ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.rearm_scopes ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.series_marks ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.settings ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.silences ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY silences_own ON public.silences FOR SELECT USING ((user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)));
+
+ALTER TABLE public.source_signals ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.sources ENABLE ROW LEVEL SECURITY;
 
@@ -1460,6 +1493,7 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000302'),
     ('20261122000303'),
     ('20261122000304'),
+    ('20261122000305'),
     ('20261122000401');
 
 SELECT public.quotabell_protect(
@@ -1475,8 +1509,10 @@ SELECT public.quotabell_protect(
     'quotabell_migrations',
     'quotas',
     'rearm_scopes',
+    'series_marks',
     'settings',
     'silences',
+    'source_signals',
     'sources',
     'token_thresholds',
     'token_totals',
