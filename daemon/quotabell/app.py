@@ -53,7 +53,7 @@ from quotabell.service.reading import reading_of
 from quotabell.service.retention import Retention
 from quotabell.service.ring import Ringer
 from quotabell.service.sample import Sampler
-from quotabell.service.series import IdleSeries
+from quotabell.service.series import Idle
 from quotabell.service.settle import Settler
 from quotabell.service.signals import Signals
 from quotabell.service.silence import Silencer
@@ -254,7 +254,7 @@ async def serve(
                 sampler.sample,
                 retention.age_out,
                 retention.archive,
-                IdleSeries(SeriesStore(database)).forget,
+                Idle(SeriesStore(database), SignalStore(database)).forget,
             ],
             everywhere=[sampler.restart_late, mirror.check, deliverer.measure],
             fault=fault,

@@ -22,7 +22,7 @@ create table public.source_signals (
     signal text not null,
     rank integer not null,                        -- 0 metrics, 1 with ids, 2 the one that tells most
     metrics_until timestamptz,                    -- up to when its metrics have been counted
-    chosen_at timestamptz not null default now(),
+    seen_at timestamptz not null default now(),   -- when something of it came, to the minute
     constraint source_signals_pkey primary key (source),
     constraint source_signals_signal check (signal in ('traces', 'logs', 'metrics'))
 );

@@ -31,7 +31,7 @@ from quotabell.store.signals import SignalStore
 from quotabell.store.sources import SourceStore
 from quotabell.store.usage import UsageStore
 from tests.http.client import Client
-from tests.support.postgres import Database as TestDatabase
+from tests.support.postgres import Database as Made
 
 
 class SetClock(DatabaseClock):
@@ -64,7 +64,7 @@ def _secret(name: str) -> str:
 
 @contextlib.asynccontextmanager
 async def receiving(
-    config: Config, database: TestDatabase, at: datetime, senders: Sequence[str]
+    config: Config, database: Made, at: datetime, senders: Sequence[str]
 ) -> AsyncIterator[Station]:
     """Receivers whose clock stands at ``at``, with a token for each of ``senders``."""
     log = logs.configure("warning", "logfmt").get_logger()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from quotabell.store.database import Database
@@ -39,3 +39,7 @@ class SignalStore:
             return None
         until = rows[0]["metrics_until"]
         return Choice(rows[0]["signal"], rows[0]["rank"], until and until.astimezone(UTC))
+
+    async def forget(self, idle: timedelta) -> None:
+        """Delete the choices of sources of which nothing has come for so long."""
+        await self.database.fetch(_SQL["forget"], idle)

@@ -8,6 +8,10 @@ where exists (select from source_signals where source = $1::text)
 on conflict (source) do update set
     signal = case when excluded.rank > s.rank then excluded.signal else s.signal end,
     rank = greatest(s.rank, excluded.rank),
+    seen_at = now(),
     metrics_until = case when s.signal = 'metrics' and excluded.signal = 'metrics'
         then greatest(s.metrics_until, excluded.metrics_until) else s.metrics_until end
 returning signal, rank, metrics_until;
+
+-- forget: delete the choices of sources of which nothing has come for $1
+delete from source_signals where seen_at < now() - $1::interval;
