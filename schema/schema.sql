@@ -982,7 +982,7 @@ CREATE TABLE public.source_signals (
     signal text NOT NULL,
     rank integer NOT NULL,
     metrics_until timestamp with time zone,
-    chosen_at timestamp with time zone DEFAULT now() NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT source_signals_signal CHECK ((signal = ANY (ARRAY['traces'::text, 'logs'::text, 'metrics'::text])))
 );
 
