@@ -104,7 +104,9 @@ def test_the_first_report_decides_who_and_when_and_the_largest_how_much():
 
     (merged,) = reduce_repeats([first, larger]).events
 
-    assert merged == ("s", "a", NOON, "p", "m", "alice", *larger.kinds, Decimal("0.2"))
+    assert merged == UsageEvent(
+        *("s", "a", NOON, "p", "m", "alice"), *larger.kinds, Decimal("0.2"), first.requests
+    )
 
 
 def test_of_equal_totals_the_first_decides_the_kinds():
