@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.async_api import Locator, Page, expect
 
@@ -93,6 +95,7 @@ async def test_quotas_are_filtered_by_any_of_their_names_and_the_address_keeps_i
     await page.get_by_label("Find quotas").fill("open bob")
     assert await order(page) == ["gpt-4"]
     await expect(page.locator(".count")).to_have_text("1 of 3")
+    await expect(page).to_have_url(re.compile("open.bob"))  # a moment after the last key
 
     await page.reload()
     await expect(page.locator("[data-quota]")).to_have_count(1)
