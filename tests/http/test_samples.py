@@ -27,13 +27,16 @@ WINDOW = timedelta(minutes=10)
 async def burn(it: Bell, user: str = "", *, limit: int = 100, period_end: Any = None) -> UUID:
     """A state of which 60 tokens were used in the last ten minutes: 0.1 a second."""
     take = (WINDOW, timedelta(0), UUID(int=0), 100)
-    await it.execute("delete from usage_burn")
-    await it.report(0, limit, user=user, period_end=period_end)
-    await it.value(load("samples")["take"], *take)
-    await it.execute("update usage_samples set time = time - $1::interval", WINDOW)
-    await it.execute("update usage_burn set sampled_at = sampled_at - $1::interval", WINDOW)
-    state = await it.report(60, limit, user=user, period_end=period_end)
-    await it.value(load("samples")["take"], *take)
+    async with it.connection.transaction():
+        # Until all of it is there the daemon, whose turn may come any moment, takes none itself.
+        await it.execute("lock table usage_burn in share row exclusive mode")
+        await it.execute("delete from usage_burn")
+        await it.report(0, limit, user=user, period_end=period_end)
+        await it.value(load("samples")["take"], *take)
+        await it.execute("update usage_samples set time = time - $1::interval", WINDOW)
+        await it.execute("update usage_burn set sampled_at = sampled_at - $1::interval", WINDOW)
+        state = await it.report(60, limit, user=user, period_end=period_end)
+        await it.value(load("samples")["take"], *take)
     return state
 
 
