@@ -16,6 +16,7 @@ from quotabell.store.samples import FIRST, SampleStore
 
 PATH = "/api/token-monitor/usage/history"
 _POINTS = 500
+_AHEAD = timedelta(seconds=1)
 _SPAN = timedelta(days=1)
 
 
@@ -41,7 +42,8 @@ def routes(store: SampleStore, now: Callable[[], datetime]) -> list[Route]:
     async def history(request: web.Request, caller: Caller) -> web.StreamResponse:
         asked = listing.Asked(request)
         state = asked.uuid("stateId", required=True) or FIRST
-        last = asked.moment("to") or now()
+        # The database's clock is only estimated: the newest sample must not seem to be ahead of it.
+        last = asked.moment("to") or now() + _AHEAD
         first = asked.moment("from") or _before(last)
         points = asked.whole("maxPoints", _POINTS, listing.MAX_LIMIT)
         if first >= last:
