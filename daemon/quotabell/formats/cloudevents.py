@@ -7,7 +7,6 @@ the key, as the specification has it; the data's text fields other than names ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,10 +14,10 @@ import msgspec
 
 from quotabell.domain.events import Kinds, UsageEvent
 from quotabell.errors import FieldError
-from quotabell.formats import event_body, items, provider_usage, received
+from quotabell.formats import event_body, provider_usage, received
 from quotabell.formats.event_body import Bounds
 from quotabell.formats.provider_usage import Usage
-from quotabell.formats.received import Call, Received, cost, count
+from quotabell.formats.received import Call, ItemDecoder, Received, cost, count
 
 LITELLM = "litellm_tokens"
 SOURCE = "cloudevents"
@@ -44,9 +43,7 @@ class _Envelope(msgspec.Struct, gc=False):
     data: _Data | None = None
 
 
-_decode = msgspec.json.Decoder(_Envelope | list[_Envelope]).decode
-_decode_item = msgspec.json.Decoder(_Envelope).decode
-_REFUSED = (msgspec.MsgspecError, RecursionError, UnicodeError)
+_DECODER = ItemDecoder(_Envelope, "is no CloudEvent")
 _OUTPUT = frozenset({"output", "completion"})
 
 
@@ -69,7 +66,7 @@ def decode(
     """
     bounds = Bounds(now, now + future_skew, oldest)
     found = ReceivedEvents()
-    for item in _items(body, max_batch):
+    for item in _DECODER.items(body, max_batch):
         if isinstance(item, FieldError):
             found.add(item)
             continue
@@ -78,29 +75,6 @@ def decode(
         if isinstance(made, UsageEvent):
             found.foreign.append(item.type == LITELLM)
     return found
-
-
-def _items(body: bytes, max_batch: int) -> Sequence[_Envelope | FieldError]:
-    if len(body) <= items.AT_ONCE:
-        try:
-            whole = _decode(body)
-        except _REFUSED:
-            pass
-        else:
-            if not isinstance(whole, list):
-                return [whole]
-            items.bounded(len(whole), max_batch)
-            return whole
-    return [_item(raw) for raw in items.each(body, max_batch)]
-
-
-def _item(raw: bytes) -> _Envelope | FieldError:
-    try:
-        return _decode_item(raw)
-    except msgspec.ValidationError as error:
-        return received.place(error)
-    except _REFUSED:
-        return FieldError("", "is no CloudEvent")
 
 
 def _event(item: _Envelope, bounds: Bounds) -> UsageEvent | FieldError | None:

@@ -16,10 +16,10 @@ import msgspec
 
 from quotabell.domain.events import Kinds, UsageEvent
 from quotabell.errors import FieldError
-from quotabell.formats import event_body, items, naming, provider_usage, ratelimits, received
+from quotabell.formats import event_body, naming, provider_usage, ratelimits, received
 from quotabell.formats.event_body import Bounds
 from quotabell.formats.provider_usage import Usage
-from quotabell.formats.received import Call, Received, cost, count, first
+from quotabell.formats.received import Call, ItemDecoder, Received, cost, count, first
 
 SOURCE = "litellm"
 _NOBODY = "default_user_id"  # what the proxy calls whoever has the master key
@@ -64,9 +64,7 @@ class _Item(msgspec.Struct, gc=False):
     model_parameters: _Parameters | str | None = None
 
 
-_decode = msgspec.json.Decoder(_Item | list[_Item]).decode
-_decode_item = msgspec.json.Decoder(_Item).decode
-_REFUSED = (msgspec.MsgspecError, RecursionError, UnicodeError)
+_DECODER = ItemDecoder(_Item, "is no JSON object")
 
 
 class Read(NamedTuple):
@@ -93,36 +91,13 @@ def decode(
     found = Received()
     if not body.strip(b" \t\r\n[]"):
         return found  # an empty array is what is left when all was filtered
-    for item in _items(body, max_batch):
+    for item in _DECODER.items(body, max_batch):
         if isinstance(item, FieldError):
             found.add(item)
             continue
         found.limits += _limits(item, read)
         found.add(_event(item, read))
     return found
-
-
-def _items(body: bytes, max_batch: int) -> Sequence[_Item | FieldError]:
-    if len(body) <= items.AT_ONCE:
-        try:
-            whole = _decode(body)
-        except _REFUSED:
-            pass
-        else:
-            if not isinstance(whole, list):
-                return [whole]
-            items.bounded(len(whole), max_batch)
-            return whole
-    return [_item(raw) for raw in items.each(body, max_batch)]
-
-
-def _item(raw: bytes) -> _Item | FieldError:
-    try:
-        return _decode_item(raw)
-    except msgspec.ValidationError as error:
-        return received.place(error)
-    except _REFUSED:
-        return FieldError("", "is no JSON object")
 
 
 def _event(item: _Item, read: Read) -> UsageEvent | FieldError | None:

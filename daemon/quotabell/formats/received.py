@@ -7,22 +7,23 @@ understood in spite of a flaw is counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from quotabell.domain.events import Kinds, UsageEvent
 from quotabell.domain.usage import BIGINT_MAX, NAME_MAX, Snapshot
 from quotabell.errors import FieldError
-from quotabell.formats import event_body, naming
+from quotabell.formats import event_body, items, naming
 from quotabell.formats.event_body import Bounds
 
 MAX_ERRORS = 1_000
+_REFUSED = (msgspec.MsgspecError, RecursionError, UnicodeError)
 _PLAIN_ID = 512  # bytes; of a longer one only a digest is kept
 
 
@@ -60,6 +61,43 @@ class Received:
         self.rejected += 1
         if len(self.errors) < MAX_ERRORS:
             self.errors.append(FieldError(fault.path, fault.message, self.items))
+
+
+T = TypeVar("T")
+
+
+class ItemDecoder(Generic[T]):
+    """Decodes one item, an array or NDJSON; ``unlike`` is told of an item that is no JSON."""
+
+    def __init__(self, kind: type[T], unlike: str) -> None:
+        self._decode = msgspec.json.Decoder[Any](kind | list[kind]).decode  # type: ignore[valid-type]
+        self._decode_item = msgspec.json.Decoder(kind).decode
+        self._unlike = FieldError("", unlike)
+
+    def items(self, body: bytes, max_batch: int) -> Sequence[T | FieldError]:
+        """Each item of a body, or what is wrong with it.
+
+        Raises Malformed for what is no JSON, Rejected for no items or too many, TooLarge.
+        """
+        if len(body) <= items.AT_ONCE:
+            try:
+                whole = self._decode(body)
+            except _REFUSED:
+                pass
+            else:
+                if not isinstance(whole, list):
+                    return [whole]
+                items.bounded(len(whole), max_batch)
+                return whole
+        return [self._item(raw) for raw in items.each(body, max_batch)]
+
+    def _item(self, raw: bytes) -> T | FieldError:
+        try:
+            return self._decode_item(raw)
+        except msgspec.ValidationError as error:
+            return place(error)
+        except _REFUSED:
+            return self._unlike
 
 
 class Call(NamedTuple):
