@@ -13,11 +13,11 @@ from quotabell.domain.periods import Period
 from quotabell.errors import QuotabellError
 from quotabell.log import Logger
 from quotabell.metrics import Metrics
+from quotabell.service.ring import SHARE
 from quotabell.store.quotas import Definition, QuotaStore, Work, quota_in
 
 EVENTS = 2_000  # counted again at a time: some 30 ms of Python
 STATES = 1_000  # compared at a time; writers wait for those that ring, some 0.3 ms each
-SHARE = 2.0  # seconds of a round, so that the lease is renewed in time
 AHEAD = timedelta(days=3)  # for which periods are known
 MOST_PERIODS = 100
 

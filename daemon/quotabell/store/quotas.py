@@ -292,4 +292,4 @@ async def _finish(connection: Connection, row: Any) -> None:
         return
     await connection.execute(_SQL["ready"], row["name"])
     if row["seeding"]:
-        await connection.fetchrow(_SQL["digest"], row["name"], row["changed_at"])
+        await connection.execute(_SQL["digest"], row["name"], row["changed_at"])

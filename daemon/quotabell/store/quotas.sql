@@ -28,7 +28,8 @@ on conflict (name) do update set
     definition = excluded.definition, fingerprint = excluded.fingerprint,
     thresholds = excluded.thresholds, notify = excluded.notify,
     generation = excluded.generation, counted_from = excluded.counted_from,
-    defined_from = excluded.defined_from, phase = 'recount', done_day = null, done_source = null, done_event = null,
+    defined_from = excluded.defined_from, phase = 'recount',
+    done_day = null, done_source = null, done_event = null,
     settled = default, settled_period = default, seeding = true, changed_at = now();
 
 -- adjust: other limits, thresholds or recipients: what is counted stays
@@ -201,24 +202,21 @@ update quotas set phase = 'ready', seeding = false where name = $1;
 -- forget: a quota that is gone, and what was to be shown of it
 delete from quotas where name = $1 and phase = 'removed';
 
--- digest: one message to operators about the alerts that counting again has found; how many
+-- digest: one message to operators about the alerts that counting again has found
 with found as (
     select a.*, a.tokens_used * 100.0::float8 / a.token_limit as percentage
     from alerts a
     where a.quota = $1 and a.seeded and a.started_at >= $2 and a.status = 'firing'
-), told as (
-    insert into notification_history (user_id, kind, transition, level, title, body, data)
-    select '', 'threshold', 'firing', max(level),
-        format('%s: %s above a threshold', $1,
-            case when count(*) = 1 then '1 counter is' else count(*) || ' counters are' end),
-        'Found by counting the usage of before. Highest: ' || (
-            select string_agg(
-                format('%s %s %%', case when user_id <> '' then user_id
-                    else quotabell_name('reported', provider, model) end, trunc(percentage)), ', ')
-            from (select * from found order by percentage desc, user_id limit 5) highest),
-        jsonb_build_object('quota', $1, 'counters', count(*), 'seeded', true)
-    from found
-    having count(*) > 0
-    returning 1
 )
-select (select count(*) from found)::integer as alerts, (select count(*) from told) as told;
+insert into notification_history (user_id, kind, transition, level, title, body, data)
+select '', 'threshold', 'firing', max(level),
+    format('%s: %s above a threshold', $1,
+        case when count(*) = 1 then '1 counter is' else count(*) || ' counters are' end),
+    'Found by counting the usage of before. Highest: ' || (
+        select string_agg(
+            format('%s %s %%', case when user_id <> '' then user_id
+                else quotabell_name('reported', provider, model) end, trunc(percentage)), ', ')
+        from (select * from found order by percentage desc, user_id limit 5) highest),
+    jsonb_build_object('quota', $1, 'counters', count(*), 'seeded', true)
+from found
+having count(*) > 0;
