@@ -25,7 +25,7 @@ USERS = {"name": "users", "limit": LIMIT, "window": "week", "per": ["user"]}
 ALL = {"name": "all", "limit": LIMIT, "window": "month", "weights": {"cache_read": 0.1}}
 EVENTS = "/api/token-monitor/events"
 
-# As if each of them had used something.
+# As if each of them had used something, long enough ago that it was sampled.
 _STATES = """
 insert into token_usage (
     user_id, quota, provider, model, period_start, period_end, tokens_used, token_limit,
@@ -37,6 +37,8 @@ where q.name = 'users' and p.period_start <= now() and now() < p.period_end;
 insert into token_totals (user_id, provider, model, input, shown_input, requests)
 select 'user-' || lpad(n::text, 7, '0'), 'openai', 'gpt-' || n % 10, 1000, 1000, 1
 from generate_series(0, {states} - 1) n;
+insert into usage_burn (state_id, sampled_at, used, lim, burn)
+select id, now(), tokens_used, token_limit, 0 from token_usage where quota = 'users';
 """
 
 

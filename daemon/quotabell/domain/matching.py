@@ -34,7 +34,8 @@ class Match:
     user: tuple[str, ...]
     quota: tuple[str, ...]
     kind: tuple[str, ...]
-    _tests: tuple[_Test | None, ...] = field(repr=False, compare=False)
+    # What asks something, with the place of the value that it asks about.
+    _tests: tuple[tuple[int, _Test], ...] = field(repr=False, compare=False)
 
     def __init__(
         self,
@@ -48,8 +49,9 @@ class Match:
         given = (provider, model, user, quota, kind)
         for key, patterns in zip(KEYS, given, strict=True):
             object.__setattr__(self, key, _ordered(patterns))
-        tests = tuple(_test(getattr(self, key)) for key in KEYS)
-        object.__setattr__(self, "_tests", tests)
+        tests = (_test(getattr(self, key)) for key in KEYS)
+        needed = tuple((n, test) for n, test in enumerate(tests) if test is not None)
+        object.__setattr__(self, "_tests", needed)
 
     @property
     def restrictions(self) -> dict[str, tuple[str, ...]]:
@@ -72,10 +74,10 @@ class Match:
         kind: str = "",
     ) -> bool:
         """Whether the rule is about this; a value that does not exist is empty."""
-        for test, value in zip(self._tests, (provider, model, user, quota, kind), strict=True):
-            if test is not None and not test(value):
-                return False
-        return True
+        if not self._tests:  # the most frequent rule, asked for every new caller
+            return True
+        values = (provider, model, user, quota, kind)
+        return all(test(values[n]) for n, test in self._tests)
 
 
 def _ordered(patterns: Patterns) -> tuple[str, ...]:

@@ -71,6 +71,10 @@ class Quota:
     # None: every token is just one.
     _scaled: tuple[int, ...] | None = field(init=False, repr=False, compare=False)
     _scale: int = field(init=False, repr=False, compare=False)
+    # Of user, provider and model: the value of all counters, None where it is the caller's.
+    _shared: tuple[str | None, str | None, str | None] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if not all(0 < n <= BIGINT_MAX for n in (self.limit, *(o.limit for o in self.overrides))):
@@ -88,7 +92,13 @@ class Quota:
             above * scale // below for above, below in (ratios[kind] for kind in get_args(Weighed))
         )
         plain = weights == DEFAULT_WEIGHTS
+        shared = (
+            None if "user" in self.per else self.match.only("user") or NOBODY,
+            None if "provider" in self.per else self.match.only("provider") or SHARED,
+            None if "model" in self.per else self.match.only("model") or SHARED,
+        )
         object.__setattr__(self, "per", tuple(d for d in DIMENSIONS if d in self.per))
+        object.__setattr__(self, "_shared", shared)
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "_scale", scale)
         object.__setattr__(self, "_scaled", None if plain else scaled)
@@ -104,10 +114,11 @@ class Quota:
         SHARED: these are columns of a key, so they are never null, and a provider and a model
         have at least one character.
         """
+        to_user, to_provider, to_model = self._shared
         return (
-            user if "user" in self.per else self.match.only("user") or NOBODY,
-            provider if "provider" in self.per else self.match.only("provider") or SHARED,
-            model if "model" in self.per else self.match.only("model") or SHARED,
+            user if to_user is None else to_user,
+            provider if to_provider is None else to_provider,
+            model if to_model is None else to_model,
         )
 
     def limit_for(self, provider: str, model: str, user: str) -> int:
@@ -116,6 +127,8 @@ class Quota:
         Overrides look at the counter, not at the caller: all who share it have one limit. An
         override for a user matches only where the quota counts per user.
         """
+        if not self.overrides:
+            return self.limit
         user, provider, model = self.subject(provider, model, user)
         for override in self.overrides:
             if override.match.matches(provider=provider, model=model, user=user, quota=self.name):

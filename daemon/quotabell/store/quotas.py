@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,15 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from quotabell.config.quotas import Quota as QuotaSection
-from quotabell.domain.charging import Entry, InForce, Standing, charges, sums
+from quotabell.domain.charging import (
+    Counter,
+    Entry,
+    InForce,
+    Standing,
+    Sum,
+    charges,
+    sums,
+)
 from quotabell.domain.events import KINDS, Kinds
 from quotabell.domain.periods import Period
 from quotabell.domain.quotas import Quota, QuotaBook, quota_of
@@ -214,12 +223,17 @@ async def _count_again(
             batch,
         )
         if events:
-            entries = [_entry(event, days.day) for event in events]
-            quotas = InForce(row["generation"], QuotaBook([quota]), {})
-            await add(connection, sums(charges(entries, quotas, _never)))
+            # Reports of usage are answered meanwhile.
+            of_batch = (quota, row["generation"], days.day, events)
+            await add(connection, await asyncio.to_thread(_weighed, *of_batch))
             return days.day, events[-1]["source"], events[-1]["event_id"]
         days.next()
     return None
+
+
+def _weighed(quota: Quota, generation: int, day: date, events: Sequence[Any]) -> dict[Counter, Sum]:
+    entries = [_entry(event, day) for event in events]
+    return sums(charges(entries, InForce(generation, QuotaBook([quota]), {}), _never))
 
 
 class _Days:
