@@ -100,7 +100,7 @@ class DigestFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestFacts:
+class TrialFacts:
     """A message that only shows that messages arrive."""
 
     now: datetime
@@ -108,7 +108,7 @@ class TestFacts:
     link: str = ""
 
 
-Facts = QuotaFacts | SourceFacts | ChannelFacts | DigestFacts | TestFacts
+Facts = QuotaFacts | SourceFacts | ChannelFacts | DigestFacts | TrialFacts
 
 
 @dataclass(frozen=True, slots=True)
