@@ -59,6 +59,7 @@ from quotabell.service.signals import Signals
 from quotabell.service.silence import Silencer
 from quotabell.service.sources import Sources
 from quotabell.service.subscribe import Subscriptions
+from quotabell.service.tell import Teller
 from quotabell.store.aging import AgingStore
 from quotabell.store.alerts import AlertStore
 from quotabell.store.channels import ChannelStore
@@ -84,6 +85,7 @@ from quotabell.store.signals import SignalStore
 from quotabell.store.silences import SilenceStore
 from quotabell.store.sources import SourceStore
 from quotabell.store.states import StateStore
+from quotabell.store.telling import TellingStore
 from quotabell.store.thresholds import ThresholdStore
 from quotabell.store.usage import UsageStore
 
@@ -213,9 +215,8 @@ async def serve(
         )
         webpush = await stack.enter_async_context(WebPushChannel(rules, keys))
         feed_store = FeedStore(database)
-        channels = await stack.enter_async_context(
-            OperatorChannels(feed_store, address(config.listen.host, config.listen.port))
-        )
+        own_address = address(config.listen.host, config.listen.port)
+        channels = await stack.enter_async_context(OperatorChannels(feed_store, own_address))
         channels.replace(config.channels)
         deliverer = Deliverer(
             DeliveryStore(database),
@@ -225,6 +226,7 @@ async def serve(
             logging.get_logger("deliver"),
             worker=instance.id,
             topic_key=topic_key(keys.newest.key),
+            word=Teller(TellingStore(database), logging.get_logger("tell"), own_address).tell,
             fault=fault,
         )
         await deliverer.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -35,8 +36,18 @@ async def test_a_message_arrives_through_apprise(receiver: Receiver) -> None:
     assert outcome.kind == "sent"
     [call] = receiver.calls
     told = json.loads(call.body)
-    assert (told["title"], told["message"]) == (NOTIFICATION.title, NOTIFICATION.body)
+    assert (told["title"], told["message"]) == (NOTIFICATION.title, NOTIFICATION.text)
     assert told["type"] == "warning"
+
+
+async def test_apprise_is_told_the_short_form_where_there_is_no_long_one(
+    receiver: Receiver,
+) -> None:
+    async with AppriseChannel() as channel:
+        await channel.send(replace(NOTIFICATION, text=""), target(receiver))
+
+    [call] = receiver.calls
+    assert json.loads(call.body)["message"] == NOTIFICATION.body
 
 
 async def test_a_message_that_is_not_accepted_is_tried_again_without_a_word_of_secrets(

@@ -39,6 +39,7 @@ NOTIFICATION = Notification(
     tokens_used=90,
     token_limit=100,
     period_end="2026-11-23T00:00:00+00:00",
+    text="90 of 100 tokens.\nNo reset is known.",
 )
 
 
@@ -93,6 +94,7 @@ async def test_a_webhook_is_verified_and_tells_all(
             "tokenLimit": 100,
             "periodEnd": "2026-11-23T00:00:00+00:00",
             "reason": None,
+            "text": "90 of 100 tokens.\nNo reset is known.",
         },
     }
 

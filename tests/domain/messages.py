@@ -152,7 +152,7 @@ MESSAGES: dict[str, tuple[tuple[Audience, ...], Facts]] = {
     "resolved: usage removed": (OPERATORS, ended("usage removed")),
     "resolved: a forecast": (
         OPERATORS,
-        ended("slower", kind="forecast", used=1_300_000),
+        ended("slower burn", kind="forecast", used=1_300_000),
     ),
     "a Chinese and a Japanese name": (
         OPERATORS,

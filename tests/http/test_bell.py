@@ -84,11 +84,11 @@ async def test_a_crossing_reaches_the_browser_and_the_history(
     assert push.problems == []
     assert push.of(other) == []
     state = await box.value("select id::text from token_usage")
-    for browser in (own, operator):
+    for browser, whose in ((own, ""), (operator, " by alice")):
         [arrival] = push.of(browser)
         assert arrival.message == {
             "title": "openai / gpt-5 is at 91 %",
-            "body": "9100 of 10 K tokens by alice",
+            "body": f"9,100 of 10 k tokens{whose}",
             "tag": f"{state}:threshold",
             "state": "firing",
             "kind": "threshold",

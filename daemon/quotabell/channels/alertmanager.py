@@ -66,7 +66,8 @@ def alert(notification: Notification, now: datetime, generator: str) -> dict[str
         "user": notification.user,
         "kind": notification.kind,
     }
-    annotations = {"summary": notification.title, "description": notification.body}
+    description = notification.text or notification.body
+    annotations = {"summary": notification.title, "description": description}
     for name in ("threshold", "percentage"):
         if (value := getattr(notification, name)) is not None:
             annotations[name] = f"{value:.15g}"

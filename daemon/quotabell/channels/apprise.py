@@ -74,7 +74,7 @@ class AppriseChannel:
         try:
             return bool(
                 service.notify(
-                    body=notification.body or notification.title,
+                    body=notification.text or notification.body or notification.title,
                     title=notification.title,
                     notify_type=_TYPES[notification.state],
                     body_format="text",

@@ -32,7 +32,7 @@ class Notification:
 
     id: str  # constant over the retries of one delivery
     title: str
-    body: str
+    body: str  # with the title the short form, as push shows it
     tag: str
     state: State
     kind: str  # threshold, forecast, stale
@@ -52,6 +52,7 @@ class Notification:
     token_limit: int | None = None
     period_end: str | None = None  # RFC 3339
     reason: str | None = None  # why it is resolved
+    text: str = ""  # with the title the long form; lines; empty: there is none
     started_at: datetime | None = None  # of the alert; None: there is none
     ended_at: datetime | None = None  # None: it fires
 
@@ -84,6 +85,7 @@ class Notification:
             "tokenLimit": self.token_limit,
             "periodEnd": self.period_end,
             "reason": self.reason,
+            "text": self.text or self.body,
         }
 
 

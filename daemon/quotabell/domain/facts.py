@@ -69,7 +69,7 @@ class SourceFacts:
     now: datetime
     source: str
     last_seen: datetime | None = None
-    rhythm: float | None = None  # seconds between its reports, as long as it reported
+    rhythm: float | None = None  # seconds that usually pass at most between its reports
     reason: str = ""
     link: str = ""
 

@@ -15,6 +15,9 @@ _REASONS: Final = {
     "limit unknown": "its limit is unknown",
     _OVER: "a new period began",
     _REMOVED: "its usage was removed",
+    "slower burn": "it is used more slowly",
+    "exhausted": "the limit is reached",
+    "no forecast": "it is not foretold any more",
 }
 
 

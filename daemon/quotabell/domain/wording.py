@@ -75,16 +75,16 @@ def headline(facts: QuotaFacts | SourceFacts | ChannelFacts, width: int) -> str:
 
 def _source(facts: SourceFacts, width: int) -> Draft:
     made = Draft(headline(facts, width))
-    silent, rhythm = _since(facts.last_seen, facts.now), _every(facts.rhythm)
+    silent, rhythm = _since(facts.last_seen, facts.now), _within(facts.rhythm)
     if facts.state == "resolved":
         _end(made, facts.reason, silent, "It was silent for", width)
         return made
     made.say(0, f"last seen {silent} ago" if silent else None)
-    made.say(0, f"usually every {rhythm}" if rhythm else None)
+    made.say(0, f"usually within {rhythm}" if rhythm else None)
     if facts.last_seen and silent:
         seen = figures.clock(facts.last_seen, facts.now, "UTC")
         made.tell(0, f"Last seen {silent} ago: {seen}.")
-    made.tell(0, f"Usually it reports every {rhythm}." if rhythm else None)
+    made.tell(0, f"Usually it reports within {rhythm}." if rhythm else None)
     made.tell(1, "Meanwhile its usage is not counted. Check that it runs and may report.")
     return made
 
@@ -163,7 +163,7 @@ def _since(past: datetime | None, now: datetime) -> str | None:
     return figures.duration(seconds) if seconds > 0 else None
 
 
-def _every(seconds: float | None) -> str | None:
+def _within(seconds: float | None) -> str | None:
     if seconds is None or not seconds > 0:
         return None
     return f"{max(1, round(seconds))} s" if seconds < 59.5 else figures.duration(seconds)

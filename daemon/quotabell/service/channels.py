@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -66,6 +66,7 @@ def as_notification(alert: AlertNow) -> Notification:
         id="",
         title=alert.title or f"{alert.quota}: {alert.provider} / {alert.model}",
         body=alert.body or "",
+        text=_as_of(alert),
         tag=notice.tag(state, alert.kind),
         state="firing" if alert.status == "firing" else "resolved",
         kind=alert.kind,
@@ -83,6 +84,14 @@ def as_notification(alert: AlertNow) -> Notification:
         started_at=alert.started_at,
         ended_at=alert.ended_at,
     )
+
+
+def _as_of(alert: AlertNow) -> str:
+    """The long text. It is told for as long as the alert lasts, so it says since when: what is
+    said of the future in it counts from then."""
+    if not alert.text or alert.told_at is None:
+        return ""
+    return f"As of {alert.told_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC:\n{alert.text}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache, partial
@@ -24,7 +24,7 @@ from quotabell.log import Logger
 from quotabell.metrics import Metrics
 from quotabell.service import faults
 from quotabell.service.acknowledge import Acknowledger, Ended
-from quotabell.service.message import draft
+from quotabell.service.message import audience, draft
 from quotabell.service.origins import CLAIMED, Origins
 from quotabell.store.delivery import Claimed, DeliveryStore, Status, Told
 
@@ -61,13 +61,15 @@ class Deliverer:
         *,
         worker: str,
         topic_key: bytes,
+        word: Callable[[int], Awaitable[None]] | None = None,
         fault: faults.Fault = faults.none,
         lease: float = LEASE,
         needs: float = NEEDS,
         poll: float = POLL,
         backoff: Backoff | None = None,
     ) -> None:
-        """``backoff``: seconds to wait after the n-th try, given what the receiver asked for."""
+        """``word`` puts up to so many notifications into words and never raises.
+        ``backoff``: seconds to wait after the n-th try, given what the receiver asked for."""
         self._store = store
         self._senders = senders
         self._metrics = metrics
@@ -75,6 +77,7 @@ class Deliverer:
         self._worker = worker
         # Deliveries of one message come one after the other.
         self._draft = lru_cache(16)(partial(draft, topic_key))
+        self._word = word
         self._fault = fault
         self._lease = lease
         self._needs = needs
@@ -156,6 +159,8 @@ class Deliverer:
 
     async def _enqueue(self) -> bool:
         limit = self._notifications
+        if self._word:
+            await self._word(limit)
         try:
             done = await self._store.enqueue(limit)
         except Refused:
@@ -220,7 +225,7 @@ class Deliverer:
         started = monotonic()
         try:
             notification = replace(
-                self._draft(claimed.message),
+                self._draft(claimed.message, audience(claimed)),
                 id=f"{claimed.message.notification_id}/{claimed.channel}/{claimed.target}",
                 ttl=claimed.ttl,
             )

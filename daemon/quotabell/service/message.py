@@ -6,23 +6,58 @@ from collections.abc import Mapping
 
 from quotabell.channels.contract import Notification
 from quotabell.domain import notice
-from quotabell.store.delivery import Message
+from quotabell.domain.facts import Audience, Words
+from quotabell.domain.noted import facts_of
+from quotabell.domain.wording import words
+from quotabell.store.delivery import Claimed, Message
 
 
-def draft(topic_key: bytes, message: Message) -> Notification:
-    """What all deliveries of a message have in common; ``topic_key`` keys their topic.
+def audience(claimed: Claimed) -> Audience:
+    """Who will read it there."""
+    browser = claimed.subscription
+    if claimed.channel != "webpush" or browser is None or not browser.user:
+        return "operators"
+    return "owner" if browser.user == claimed.message.user else "others"
+
+
+def said(message: Message, to: Audience) -> Words:
+    """The words of a message for those readers.
+
+    What was not put into words in time, or not for them, is said of the facts that it holds:
+    the plain words of the row may name its user to others.
+    """
+    given = message.data.get("words")
+    kept = given.get(to) if isinstance(given, dict) else None
+    if isinstance(kept, list) and len(kept) == 3 and all(isinstance(part, str) for part in kept):
+        return Words(*kept)
+    facts = facts_of(
+        message.kind,
+        message.transition,
+        message.data,
+        level=message.level,
+        user=message.user,
+        now=message.created_at,
+    )
+    return words(facts, to) if facts else Words(message.title, message.body, "")
+
+
+def draft(topic_key: bytes, message: Message, to: Audience) -> Notification:
+    """What all deliveries of a message to those readers have in common; ``topic_key`` keys
+    their topic.
 
     What the row holds beside words is only taken if it is what it should be.
     """
     state = _text(message.data, "stateId")
+    told = said(message, to)
     # What is sent again is told in no order with the state's own messages, so it replaces none.
     again = "resendOf" in message.data
     tag = notice.tag(message.notification_id if again or not state else state, message.kind)
     percentage = message.data.get("percentage")
     return Notification(
         id="",
-        title=message.title,
-        body=message.body,
+        title=told.title,
+        body=told.body,
+        text=told.text,
         tag=tag,
         state=message.transition,  # type: ignore[arg-type]
         kind=message.kind,

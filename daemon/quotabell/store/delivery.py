@@ -51,6 +51,7 @@ class Subscription:
     p256dh: str | None = field(repr=False)
     auth: str | None = field(repr=False)
     vapid_key_id: str | None
+    user: str = ""  # empty: an operator's
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +211,8 @@ class DeliveryStore:
         """Commit what became of attempts: those whose fence still held, and what is left to do.
 
         That is the ids of deliveries that somebody else holds, to be told again; with ``skip``
-        they are not waited for at all. Nobody who holds
-        one, a notification or a subscription holds this up: what follows for the latter two is
-        left to ``settling``.
+        they are not waited for at all. Nobody who holds one, a notification or a subscription
+        holds this up: what follows for the latter two is left to ``settling``.
         """
         # One text is encoded ten times as fast as ten arrays.
         text = msgspec.json.encode(told).decode()
@@ -281,6 +281,7 @@ def _one(row: Any, messages: dict[str, Message]) -> Claimed:
             p256dh=row["p256dh"],
             auth=row["auth"],
             vapid_key_id=row["vapid_key_id"],
+            user=row["subscriber"],
         )
     return Claimed(
         id=row["id"],

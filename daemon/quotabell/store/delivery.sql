@@ -251,7 +251,7 @@ select d.id, d.notification_id::text, d.channel, d.target, d.origin, d.fence, d.
         select from channels c where c.name = d.target and c.type = d.channel) as configured,
     greatest(0, least(1e9, extract(epoch from now()) - extract(epoch from h.created_at)))::float8
         as age,
-    s.is_active, s.vapid_key_id, s.subscription ->> 'endpoint' as endpoint,
+    s.is_active, s.vapid_key_id, s.user_id as subscriber, s.subscription ->> 'endpoint' as endpoint,
     s.subscription #>> '{keys,p256dh}' as p256dh, s.subscription #>> '{keys,auth}' as auth
 from deliveries d
 join notification_history h on h.id = d.notification_id

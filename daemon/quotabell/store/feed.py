@@ -33,6 +33,8 @@ class AlertNow(NamedTuple):
     ended_at: datetime | None
     title: str | None
     body: str | None
+    text: str | None  # for operators
+    told_at: datetime | None
 
     @property
     def percentage(self) -> float | None:

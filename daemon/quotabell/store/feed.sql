@@ -2,10 +2,12 @@
 
 -- firing: the next alerts that fire, after the one of this state and kind
 select a.id, a.state_id, a.kind, a.status, a.user_id, a.quota, a.provider, a.model, a.level,
-    a.tokens_used, a.token_limit, a.started_at, a.ended_at, h.title, h.body
+    a.tokens_used, a.token_limit, a.started_at, a.ended_at, h.title, h.body,
+    h.text, h.created_at as told_at
 from alerts a
 left join lateral (
-    select title, body, silence_id from notification_history
+    select title, body, data #>> '{words,operators,2}' as text, created_at, silence_id
+    from notification_history
     where alert_id = a.id order by seq desc limit 1
 ) h on true
 where a.status = 'firing' and (a.state_id, a.kind) > ($1, $2)
@@ -17,10 +19,12 @@ limit $3;
 
 -- ended: the next alerts that ended in the last minutes, as long as none of the same name fires
 select a.id, a.state_id, a.kind, a.status, a.user_id, a.quota, a.provider, a.model, a.level,
-    a.tokens_used, a.token_limit, a.started_at, a.ended_at, h.title, h.body
+    a.tokens_used, a.token_limit, a.started_at, a.ended_at, h.title, h.body,
+    h.text, h.created_at as told_at
 from alerts a
 left join lateral (
-    select title, body, silence_id from notification_history
+    select title, body, data #>> '{words,operators,2}' as text, created_at, silence_id
+    from notification_history
     where alert_id = a.id order by seq desc limit 1
 ) h on true
 where a.status = 'resolved' and a.ended_at > now() - $1::interval and (a.ended_at, a.id) > ($2, $3)
@@ -36,7 +40,8 @@ limit $4;
 
 -- present: what is to be said of an alert now: that of the same name that fires, else itself
 select a.id, a.state_id, a.kind, a.status, a.user_id, a.quota, a.provider, a.model, a.level,
-    a.tokens_used, a.token_limit, a.started_at, a.ended_at, h.title, h.body
+    a.tokens_used, a.token_limit, a.started_at, a.ended_at, h.title, h.body,
+    h.text, h.created_at as told_at
 from alerts o
 cross join lateral (
     select * from alerts where id = o.id
@@ -47,7 +52,8 @@ cross join lateral (
             = (o.user_id, o.quota, o.provider, o.model, o.kind)
 ) a
 left join lateral (
-    select title, body, silence_id from notification_history
+    select title, body, data #>> '{words,operators,2}' as text, created_at, silence_id
+    from notification_history
     where alert_id = a.id order by seq desc limit 1
 ) h on true
 where o.id = $1
