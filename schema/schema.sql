@@ -234,6 +234,29 @@ begin
     return made;
 end $$;
 
+CREATE FUNCTION public.quotabell_lately(blocks integer) RETURNS TABLE(cut boolean, received_at timestamp with time zone, "time" timestamp with time zone, user_id text, provider text, model text, input bigint, cache_read bigint, cache_write bigint, output bigint, reasoning bigint, other bigint)
+    LANGUAGE plpgsql STABLE ROWS 2500
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    d date;
+    part regclass;
+    first bigint;
+begin
+    -- One partition at a time by its name: to plan for all of them takes longer than to read one.
+    for d in select distinct ((now() - ago) at time zone 'UTC')::date
+        from unnest('{0 h,1 h}'::interval[]) as ago
+    loop
+        part := to_regclass('quotabell_parts.usage_events_' || to_char(d, 'YYYYMMDD'));
+        continue when part is null;
+        first := greatest(0, pg_relation_size(part) / current_setting('block_size')::bigint - blocks);
+        return query execute format(
+            'select %L::boolean, received_at, time, user_id::text, provider::text, model::text, input,
+                cache_read, cache_write, output, reasoning, other
+            from %s where ctid >= %L::tid', first > 0, part, format('(%s,0)', first));
+    end loop;
+end $$;
+
 CREATE FUNCTION public.quotabell_lowest_threshold() RETURNS double precision
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1401,6 +1424,8 @@ REVOKE ALL ON FUNCTION public.quotabell_endpoint() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_keep_parts(parent regclass, every text, first date, last date) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.quotabell_lately(blocks integer) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.quotabell_lowest_threshold() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_name(quota text, provider text, model text) FROM PUBLIC;
@@ -1494,7 +1519,8 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000303'),
     ('20261122000304'),
     ('20261122000305'),
-    ('20261122000401');
+    ('20261122000401'),
+    ('20261122000601');
 
 SELECT public.quotabell_protect(
     'alerts',
@@ -1532,6 +1558,7 @@ SELECT public.quotabell_protect(
     'quotabell_delete_attempts()',
     'quotabell_endpoint()',
     'quotabell_keep_parts(regclass,text,date,date)',
+    'quotabell_lately(integer)',
     'quotabell_lowest_threshold()',
     'quotabell_name(text,text,text)',
     'quotabell_protect(text[])',

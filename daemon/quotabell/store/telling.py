@@ -18,7 +18,7 @@ from quotabell.store.queries import load
 from quotabell.store.quotas import QuotasInForce
 
 _SQL = load("telling")
-_BLOCKS = 192  # of 8 KiB: some 8,000 events
+_BLOCKS = 64  # of 8 KiB: some 2,500 events
 _CALLERS = 300
 
 

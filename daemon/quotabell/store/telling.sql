@@ -17,42 +17,19 @@ order by h.created_at, h.id
 limit $1;
 
 -- lately: what was used in the last hour by whom and of what, the most first, $4 at most, those of
--- the users $1 before others; without $2 only theirs. Looked through are the last $3 blocks of a
--- day's events, which were written last: no index has to be kept for it, and the cost has a bound
--- however many events there are. `since` is how far back that reaches, if not an hour.
-with blocks as materialized (
-    select day, greatest(0, coalesce(pg_relation_size(to_regclass(
-            'quotabell_parts.usage_events_' || to_char(day, 'YYYYMMDD'))), 0)
-        / current_setting('block_size')::bigint - $3::bigint) as first
-    from (
-        select (now() at time zone 'UTC')::date as day
-        union all
-        select (now() at time zone 'UTC')::date - 1
-        where (now() - interval '1 hour') at time zone 'UTC'
-            < date_trunc('day', now() at time zone 'UTC')) days
-), latest as materialized (
-    select e.* from usage_events e
-    where e.day = (now() at time zone 'UTC')::date
-        and e.ctid >= (
-            select format('(%s,0)', first)::tid from blocks
-            where day = (now() at time zone 'UTC')::date)
-    union all
-    select e.* from usage_events e
-    where e.day = (now() at time zone 'UTC')::date - 1
-        and e.ctid >= (
-            select format('(%s,0)', first)::tid from blocks
-            where day = (now() at time zone 'UTC')::date - 1)
-)
-select user_id, provider, model, sum(input) as input, sum(cache_read) as cache_read,
-    sum(cache_write) as cache_write, sum(output) as output, sum(reasoning) as reasoning,
-    sum(other) as other, count(*) as requests,
-    (select extract(epoch from now() - min(received_at))::float8 from latest
-        where exists (select from blocks where first > 0)) as since
-from latest
+-- the users $1 before others; without $2 only theirs. Of many events only the last are looked
+-- through; `since` is how far back that reaches (seconds), if not an hour. Shares of a whole need
+-- no more digits than a float has.
+select user_id, provider, model, sum(input::float8) as input, sum(cache_read::float8) as cache_read,
+    sum(cache_write::float8) as cache_write, sum(output::float8) as output,
+    sum(reasoning::float8) as reasoning, sum(other::float8) as other, count(*) as requests,
+    case when bool_or(bool_or(cut)) over ()
+        then extract(epoch from now() - min(min(received_at)) over ())::float8 end as since
+from quotabell_lately($3)
 where time > now() - interval '1 hour' and ($2::boolean or user_id = any($1::text[]))
 group by user_id, provider, model
 order by user_id = any($1::text[]) desc,
-    sum(input + cache_read + cache_write + output + reasoning + other) desc
+    sum(input::float8 + cache_read + cache_write + output + reasoning + other) desc
 limit $4;
 
 -- word: give notifications their words, as long as they have not been turned into deliveries; what
