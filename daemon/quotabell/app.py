@@ -226,7 +226,7 @@ async def serve(
             logging.get_logger("deliver"),
             worker=instance.id,
             topic_key=topic_key(keys.newest.key),
-            word=Teller(TellingStore(database), logging.get_logger("tell"), own_address).tell,
+            tell=Teller(TellingStore(database), logging.get_logger("tell"), own_address).tell,
             fault=fault,
         )
         await deliverer.start()

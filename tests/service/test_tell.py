@@ -130,7 +130,7 @@ async def test_a_message_is_told_in_time_without_contributors_that_take_too_long
 async def test_a_message_is_told_without_contributors_that_cannot_be_found(any_dsn: str) -> None:
     async with telling(any_dsn, TEAM) as it:
         await it.use("alice", 920)
-        await it.replica.database.execute("alter table usage_events rename to gone")
+        await it.replica.database.execute("drop function quotabell_lately")
 
         [told] = await it.words()
 

@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import lru_cache, partial
 from time import monotonic
 from typing import Any, Protocol
+from uuid import UUID
 
 from quotabell.channels.contract import Notification
 from quotabell.domain.backoff import MAX_ATTEMPTS, next_attempt
@@ -61,14 +62,14 @@ class Deliverer:
         *,
         worker: str,
         topic_key: bytes,
-        word: Callable[[int], Awaitable[None]] | None = None,
+        tell: Callable[[int], Awaitable[Sequence[UUID] | None]] | None = None,
         fault: faults.Fault = faults.none,
         lease: float = LEASE,
         needs: float = NEEDS,
         poll: float = POLL,
         backoff: Backoff | None = None,
     ) -> None:
-        """``word`` puts up to so many notifications into words and never raises.
+        """``tell`` puts up to so many notifications into words and says which may go.
         ``backoff``: seconds to wait after the n-th try, given what the receiver asked for."""
         self._store = store
         self._senders = senders
@@ -77,7 +78,7 @@ class Deliverer:
         self._worker = worker
         # Deliveries of one message come one after the other.
         self._draft = lru_cache(16)(partial(draft, topic_key))
-        self._word = word
+        self._tell = tell
         self._fault = fault
         self._lease = lease
         self._needs = needs
@@ -159,10 +160,11 @@ class Deliverer:
 
     async def _enqueue(self) -> bool:
         limit = self._notifications
-        if self._word:
-            await self._word(limit)
+        among = await self._tell(limit) if self._tell else None
+        if among is not None and not among:
+            return False
         try:
-            done = await self._store.enqueue(limit)
+            done = await self._store.enqueue(limit, among)
         except Refused:
             # One of them cannot be; one at a time, it costs only itself.
             if given_up := await self._store.enqueue_oldest("it cannot be delivered"):
@@ -173,7 +175,8 @@ class Deliverer:
             self._notifications = max(1, limit // 2)
             raise
         self._notifications = min(NOTIFICATIONS, 2 * limit)
-        return done == limit
+        # Some of those that wait may be held, or wait for others.
+        return done == limit or (done > 0 and among is not None and len(among) == limit)
 
     async def _claim(self) -> bool:
         room = min(BATCH, self._origins.room)

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
+from uuid import UUID
 
 from quotabell.domain.facts import (
     AUDIENCES,
@@ -25,7 +26,7 @@ from quotabell.domain.noted import facts_of
 from quotabell.domain.periods import CalendarWindow
 from quotabell.domain.quotas import NOBODY, SHARED, QuotaBook
 from quotabell.domain.wording import words
-from quotabell.errors import QuotabellError
+from quotabell.errors import QuotabellError, Refused
 from quotabell.log import Logger
 from quotabell.store.telling import TellingStore, Used, Waiting, Worded
 
@@ -44,15 +45,23 @@ class Teller:
     log: Logger
     link: str = ""
 
-    async def tell(self, limit: int) -> None:
-        """Put up to ``limit`` notifications that wait into words; never raises."""
+    async def tell(self, limit: int) -> list[UUID] | None:
+        """Put up to ``limit`` notifications that wait into words; those that may go now, None:
+        any. Raises Unavailable or Conflict if it cannot be read what waits, and nothing else.
+        """
         try:
-            if waiting := await self.store.waiting(limit):
-                await self.store.word(await self._worded(waiting))
+            waiting = await self.store.waiting(limit)
+        except Refused as error:
+            self.log.error("messages keep their plain words", reason=str(error))
+            return None
+        try:
+            if mute := [one for one in waiting if one.mute]:
+                await self.store.word(await self._worded(mute))
         except QuotabellError as error:
             self.log.warning("messages keep their plain words", reason=str(error))
         except Exception:
             self.log.exception("messages keep their plain words")
+        return [one.id for one in waiting]
 
     async def _worded(self, waiting: Sequence[Waiting]) -> list[Worded]:
         quotas = self.store.quotas

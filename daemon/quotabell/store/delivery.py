@@ -122,12 +122,12 @@ class DeliveryStore:
     def settling(self) -> SettlingStore:
         return SettlingStore(self.database)
 
-    async def enqueue(self, limit: int) -> int:
-        """Turn up to ``limit`` pending notifications into deliveries; how many it were.
+    async def enqueue(self, limit: int, among: Sequence[UUID] | None = None) -> int:
+        """Turn up to ``limit`` pending notifications, None: any, into deliveries; how many.
 
         Raises Refused if one of them cannot be.
         """
-        return len(await self.database.fetch(_SQL["enqueue"], limit, None))
+        return len(await self.database.fetch(_SQL["enqueue"], limit, among))
 
     async def enqueue_oldest(self, excuse: str) -> UUID | None:
         """Turn the oldest pending notification into deliveries, or give it up with an excuse.
@@ -141,7 +141,7 @@ class DeliveryStore:
             try:
                 with translated():
                     async with connection.transaction():
-                        await connection.fetch(_SQL["enqueue"], 1, oldest)
+                        await connection.fetch(_SQL["enqueue"], 1, [oldest])
             except Refused:
                 await connection.execute(_SQL["refuse"], oldest, excuse)
                 return oldest

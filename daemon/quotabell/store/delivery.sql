@@ -13,7 +13,7 @@
 with candidates as materialized (
     select h.id, h.user_id, h.alert_id, h.seq, h.transition, h.data, h.created_at, h as row
     from notification_history h
-    where h.status = 'pending' and h.enqueued_at is null and ($2::uuid is null or h.id = $2)
+    where h.status = 'pending' and h.enqueued_at is null and ($2::uuid[] is null or h.id = any ($2))
         -- Who is told of the end depends on the deliveries of what came before it.
         and (h.transition <> 'resolved' or not exists (
             select from notification_history e

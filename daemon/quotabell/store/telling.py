@@ -23,9 +23,13 @@ _CALLERS = 300
 
 
 class Waiting(NamedTuple):
-    """A notification without words; ``unit`` None: it is about no quota state, or this is gone."""
+    """A notification that is yet to be turned into deliveries; ``mute``: it has no words.
+
+    ``unit`` None: it is about no quota state, or this is gone.
+    """
 
     id: UUID
+    mute: bool
     kind: str
     transition: str
     level: float | None
@@ -71,7 +75,7 @@ class TellingStore:
         return self._quotas.now.book
 
     async def waiting(self, limit: int) -> list[Waiting]:
-        """Up to ``limit`` notifications of alerts that have no words and no deliveries yet."""
+        """Up to ``limit`` notifications that have no deliveries yet, alerts first."""
         async with self.database.connection() as connection:
             rows = await connection.fetch(_SQL["waiting"], limit)
             if rows:

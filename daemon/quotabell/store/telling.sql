@@ -1,20 +1,25 @@
 -- Statements about what is yet to be put into words (table notification_history).
 
--- waiting: notifications of alerts that are yet to be turned into deliveries and have no words of
--- their own, and what is known of the quota states they are about
-select h.id, h.kind, h.transition, h.level, h.user_id as "user", h.data, a.state_id::text as state,
-    u.unit, u.period_end, b.burn, now() as now, s.generation
-from notification_history h
-join alerts a on a.id = h.alert_id
+-- waiting: notifications that are yet to be turned into deliveries, alerts first, and for those of
+-- alerts without words of their own (mute) what is known of the quota states they are about. What
+-- somebody holds is being turned into deliveries.
+with next as materialized (
+    select h.* from notification_history h
+    where h.status = 'pending' and h.enqueued_at is null
+    order by h.alert_id is null, h.created_at, h.id
+    limit $1
+    for no key update skip locked
+)
+select h.id, a.id is not null and not h.data ? 'words' as mute, h.kind, h.transition, h.level,
+    h.user_id as "user", h.data, coalesce(a.state_id::text, '') as state, u.unit, u.period_end,
+    b.burn, now() as now, s.generation
+from next h
 cross join settings s
+left join alerts a on a.id = h.alert_id
 left join token_usage u on u.id = a.state_id
 -- A burn of old would not be true any more.
 left join usage_burn b on b.state_id = a.state_id
-    and (b.burn = 0 or b.burn > 0 and b.sampled_at > now() - interval '5 minutes')
-where h.status = 'pending' and h.enqueued_at is null and h.alert_id is not null
-    and not h.data ? 'words'
-order by h.created_at, h.id
-limit $1;
+    and (b.burn = 0 or b.burn > 0 and b.sampled_at > now() - interval '5 minutes');
 
 -- lately: what was used in the last hour by whom and of what, the most first, $4 at most, those of
 -- the users $1 before others; without $2 only theirs. Of many events only the last are looked
