@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
 
 from quotabell.domain.facts import ChannelFacts, QuotaFacts, SourceFacts, State
+
+_LONGEST: Final = 1e9  # seconds
 
 
 def facts_of(
@@ -32,7 +34,7 @@ def facts_of(
             state=state,
             now=now,
             source=subject,
-            last_seen=moment(data, "lastEventAt"),
+            last_seen=_seen(data, state, now),
             rhythm=_number(data, "usualPause"),
             reason=reason,
         )
@@ -66,6 +68,14 @@ def facts_of(
         resets_at=moment(data, "periodEnd"),
         reason=reason,
     )
+
+
+def _seen(data: Mapping[str, Any], state: State, now: datetime) -> datetime | None:
+    """When a source reported before it was silent."""
+    silent = _number(data, "silentFor")
+    if state == "resolved" and silent is not None and 0 <= silent < _LONGEST:
+        return now - timedelta(seconds=silent)
+    return moment(data, "lastEventAt")
 
 
 def text(data: Mapping[str, Any], key: str) -> str:

@@ -28,6 +28,7 @@ _LINK: Final = 200  # characters of a link that is worth its room
 _BODY_MEMBERS: Final = 3  # of a digest
 _TEXT_MEMBERS: Final = 6
 _TEST: Final = "This is a test: notifications arrive."
+_PLAIN: Final = ("", "reports again", "works again")  # reasons that the title tells
 _LAST: Final = 9  # the rank of the link
 
 
@@ -113,7 +114,7 @@ def _channel(facts: ChannelFacts, width: int) -> Draft:
 
 
 def _end(made: Draft, reason: str, lasted: str | None, did: str, width: int) -> None:
-    why = shown(reason, 2 * width) if reason else None
+    why = shown(reason, 2 * width) if reason not in _PLAIN else None
     made.say(0, f"after {lasted}" if lasted else None)
     made.say(1, why)
     made.tell(0, f"{did} {lasted}." if lasted else None)
