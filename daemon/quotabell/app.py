@@ -88,6 +88,7 @@ from quotabell.store.states import StateStore
 from quotabell.store.telling import TellingStore
 from quotabell.store.thresholds import ThresholdStore
 from quotabell.store.usage import UsageStore
+from quotabell.watching import Watching
 
 CONNECT_PATIENCE = 30.0  # seconds to wait at start for a database that is starting too
 
@@ -238,6 +239,8 @@ async def serve(
         silencer = Silencer(silence_store, log, keep=config.retention.history)
         ringer = Ringer(AlertStore(database), metrics, log)
         settler = Settler(SettlingStore(database))
+        watching = Watching(config, database, metrics, log)
+        await watching.sources.listening()
         evaluator = Evaluator(
             LeaseStore(database),
             metrics,
@@ -257,8 +260,15 @@ async def serve(
                 retention.age_out,
                 retention.archive,
                 Idle(SeriesStore(database), SignalStore(database)).forget,
+                watching.sources.check,
+                watching.channels.check,
             ],
-            everywhere=[sampler.restart_late, mirror.check, deliverer.measure],
+            everywhere=[
+                sampler.restart_late,
+                mirror.check,
+                deliverer.measure,
+                watching.channels.measure,
+            ],
             fault=fault,
         )
         stack.push_async_callback(evaluator.release)
@@ -291,7 +301,9 @@ async def serve(
         )
         gate = Gate(config.auth.tokens, open_metrics=config.auth.open_metrics)
         draining = Draining()
-        reloader = Reloader(config, reread, gate, mirror, channels, receivers, metrics, log)
+        reloader = Reloader(
+            config, reread, gate, mirror, channels, receivers, watching.sources, metrics, log
+        )
         app = web.Application(client_max_size=config.ingest.max_body)
         mount(
             app,

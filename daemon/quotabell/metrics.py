@@ -117,6 +117,12 @@ class Metrics:
             "Attempts whose outcome a crash hid, as this replica found: possible duplicates.",
             registry=registry,
         )
+        self.channel_failing = Gauge(
+            "quotabell_channel_failing",
+            "Whether nothing has arrived over a channel for 15 minutes, so that its alert fires.",
+            ["channel"],
+            registry=registry,
+        )
         self.listener_up = Gauge(
             "quotabell_listener_up",
             "Whether hints of the database arrive; without them it is polled.",

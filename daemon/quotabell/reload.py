@@ -16,6 +16,7 @@ from quotabell.metrics import Metrics
 from quotabell.service.channels import OperatorChannels
 from quotabell.service.mirror import Mirror
 from quotabell.service.reading import reading_of
+from quotabell.service.stale import SourceWatch, watched_of
 
 _FIXED = ("listen", "data_dir", "database", "ingest", "alerts", "push", "retention", "log")
 
@@ -31,6 +32,7 @@ class Reloader:
         mirror: Mirror,
         channels: OperatorChannels,
         receivers: Receivers,
+        watch: SourceWatch,
         metrics: Metrics,
         log: Logger,
     ) -> None:
@@ -40,6 +42,7 @@ class Reloader:
         self._mirror = mirror
         self._channels = channels
         self._receivers = receivers
+        self._watch = watch
         self._metrics = metrics
         self._log = log
         self._one_at_a_time = asyncio.Lock()
@@ -66,6 +69,7 @@ class Reloader:
             self._channels.replace(config.channels)
             self._receivers.current.reading = reading_of(config)
             self._receivers.signals.replace(overrides(config))
+            self._watch.replace(watched_of(config))
             self.config = config
             self._metrics.config_reload_successful.set(1)
             self._log.info("configuration reloaded", fingerprint=fingerprint(config)[:12])

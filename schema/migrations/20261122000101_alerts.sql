@@ -1,13 +1,15 @@
 -- migrate:up
 
 -- Alerts: one episode of one kind for one quota state, firing from its crossing until it
--- resolves. `seq` counts its transitions that are told to people; `announced_seq` is the last
+-- resolves. Of kinds that are about something else, this is named by `subject`, and `state_id` is
+-- its id (quotabell_alert_subject_id); they have no level, limit or user. `seq` counts its transitions that are told to people; `announced_seq` is the last
 -- one of them that was sent, or was not to be. What was used and allowed at the last change of
 -- its level is kept, so that a resolution can say what changed.
 create table public.alerts (
     id uuid primary key default gen_random_uuid(),
     state_id uuid not null,
-    kind text not null default 'threshold' check (kind in ('threshold', 'forecast', 'stale')),
+    kind text not null default 'threshold' check (kind in ('threshold', 'forecast', 'stale', 'channel')),
+    subject text not null default '',             -- source or channel; '': a quota state
     status text not null default 'firing' check (status in ('firing', 'resolved')),
     user_id text not null default '',
     quota text not null,
@@ -22,7 +24,8 @@ create table public.alerts (
         'fell', 'limit raised', 'limit unknown', 'threshold removed', 'period over',
         'usage removed',
         'slower burn', 'exhausted', 'no forecast',    -- of a forecast
-        'reports again', 'source removed')),          -- of a stale source
+        'reports again', 'source removed', 'not watched', 'longer silence allowed', -- of a source
+        'works again', 'channel removed', 'nobody subscribed')), -- of a channel
     acknowledged_at timestamptz,
     acknowledged_by text,
     seeded boolean not null default false,        -- found by a recount, not by usage
@@ -43,7 +46,7 @@ grant select on public.alerts to quotabell_reader;
 
 create view public.active_alerts with (security_invoker = true) as
 select id, state_id, kind, user_id, quota, provider, model, level, seq, tokens_used, token_limit,
-    acknowledged_at, acknowledged_by, started_at
+    acknowledged_at, acknowledged_by, started_at, subject
 from public.alerts
 where status = 'firing'
 order by level desc, started_at;
@@ -135,6 +138,10 @@ declare
     period_end constant timestamptz := (
         select u.period_end from public.token_usage u where u.id = a.state_id);
 begin
+    if a.subject <> '' then
+        perform public.quotabell_announce_subject(a);
+        return;
+    end if;
     insert into public.notification_history (
         user_id, alert_id, seq, kind, transition, level, title, body, data
     ) values (

@@ -12,6 +12,16 @@ create table public.sources (
     rejected bigint not null default 0,
     last_rejected_at timestamptz,
     last_error text,                              -- of the last rejection; nothing of its body
+    -- Its rhythm: the two longest pauses between its reports in a block of two weeks and in the
+    -- block before, without the time in which nobody listened, and when the longest was over.
+    reported_since timestamptz,                   -- NULL: no report yet
+    longest_pause interval,
+    longest_until timestamptz,
+    second_pause interval,
+    earlier_longest interval,
+    earlier_until timestamptz,
+    earlier_second interval,
+    pauses_since timestamptz not null default now(), -- start of the present block
     constraint sources_pkey primary key (name)
 );
 

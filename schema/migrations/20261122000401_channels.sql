@@ -19,7 +19,7 @@ create table public.channels (
 
 -- Where a message goes besides browsers. A test goes where it says; one that a user asked for to be
 -- sent again goes nowhere. Alertmanager takes alerts only: what has none could never end there. The
--- end of an alert is not filtered by percentage: it goes where the alert went.
+-- end of an alert is not filtered by percentage: it goes where the alert went. Nor is what has none.
 create function public.quotabell_channels(h public.notification_history)
 returns table (channel text, target text, origin text)
 language sql stable rows 3 set search_path = pg_catalog, pg_temp
@@ -35,7 +35,7 @@ as $$
             and (c.model is null or coalesce(h.data ->> 'model', '') ~ c.model)
             and (c.alert_user is null or h.user_id ~ c.alert_user)
             and (c.quota is null or coalesce(h.data ->> 'quota', '') ~ c.quota)
-            and (c.min_percentage <= 0 or h.transition = 'resolved'
+            and (c.min_percentage <= 0 or h.transition = 'resolved' or h.level is null
                 or h.level >= c.min_percentage
                 or case when jsonb_typeof(h.data -> 'percentage') = 'number'
                     then (h.data ->> 'percentage')::float8 >= c.min_percentage end)
@@ -43,7 +43,7 @@ as $$
 $$;
 
 -- The alerts that have the same name for Alertmanager, whatever their period.
-create index alerts_firing_of_name on public.alerts (user_id, quota, provider, model, kind)
+create index alerts_firing_of_name on public.alerts (user_id, quota, provider, model, kind, subject)
     where status = 'firing';
 create index alerts_ended on public.alerts (ended_at, id) where status = 'resolved';
 

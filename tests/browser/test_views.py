@@ -10,7 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from tests.browser.common import Site, quota, site
-from tests.support.postgres import Database
+from tests.support.postgres import Database, connected
 from tests.support.pushservice import PushService
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -132,3 +132,37 @@ async def test_sources_show_who_reports_and_what_was_refused(here: Site) -> None
     refused = page.locator("[data-source]:not([data-rejected='0'])")
     await expect(refused).to_have_count(1)
     await expect(refused).to_contain_text("model")
+
+
+async def test_a_source_that_stopped_is_marked_listed_silenced_by_kind_and_acknowledged(
+    fresh_database: Database, tmp_path: Path, browser: Browser, brief_end: None
+) -> None:
+    name = "local/update"
+    watched = {"stale_after": "365d"}
+    async with site(browser, tmp_path, fresh_database.dsn, alerts=watched) as here:
+        await here.report(10)
+        page = await here.page("/#sources")
+        row = page.locator(f"[data-source='{name}']")
+        await expect(row).to_be_visible()
+        stale = page.locator(f"[data-source='{name}'][data-stale]")
+        await expect(stale).to_have_count(0)
+        async with connected(fresh_database.dsn) as connection:
+            await connection.execute(
+                "insert into alerts (state_id, kind, subject, quota, provider, model, level, "
+                "tokens_used, data) select quotabell_alert_subject_id('stale', name), 'stale', "
+                "name, '', '', '', 0, 0, "
+                "jsonb_build_object('lastEventAt', last_event_at, 'allowed', 1e9) from sources"
+            )
+
+        await expect(stale).to_contain_text("stopped reporting")
+        await page.get_by_role("link", name="Quotas").click()
+        alert = page.locator("[data-alert]")
+        await expect(alert).to_contain_text(name)
+        await expect(alert).to_contain_text("stopped reporting")
+        await alert.get_by_label("Silence all stale sources").select_option("for 1 h")
+        await expect(page.locator(".silences")).to_contain_text("stale")
+        (silence,) = (await here.client.get("/api/token-monitor/silences")).json["items"]
+        matchers = {k: v for k, v in silence["matchers"].items() if v is not None}
+        assert matchers == {"kind": "stale"}
+        await page.get_by_role("button", name=f"Acknowledge {name}").click()
+        await expect(page.locator("[data-alert][data-acknowledged]")).to_have_count(1)

@@ -89,6 +89,7 @@ async def test_a_webhook_is_verified_and_tells_all(
             "model": "gpt-5",
             "url": "/?state=s-1",
             "stateId": "s-1",
+            "subject": None,
             "userId": "alice",
             "tokensUsed": 90,
             "tokenLimit": 100,

@@ -76,6 +76,7 @@ def test_every_value_that_stands_there_is_the_default_as_it_is_shown() -> None:
         "sources.logs",
         "sources.metrics",
         "sources.signals",
+        "sources.stale",
     }
 
 

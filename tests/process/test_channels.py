@@ -13,6 +13,7 @@ import pytest
 import yaml
 from standardwebhooks import Webhook
 
+from quotabell.app import Running
 from tests.channels.test_webhook import SECRETS
 from tests.process.program import quotabell_run
 from tests.support import daemon
@@ -57,7 +58,7 @@ def hook(name: str, receiver: Receiver, **more: Any) -> dict[str, Any]:
     return {"name": name, "type": "webhook", "url": url, "secret": SECRETS[0]} | more
 
 
-async def subscribed(process: DaemonProcess, push: PushService, user: str) -> Browser:
+async def subscribed(process: DaemonProcess | Running, push: PushService, user: str) -> Browser:
     async with aiohttp.ClientSession(process.url) as session:
         async with session.get("/api/push/vapid-public-key") as response:
             browser = push.subscribe((await response.json())["publicKey"])
@@ -67,7 +68,7 @@ async def subscribed(process: DaemonProcess, push: PushService, user: str) -> Br
     return browser
 
 
-async def report(process: DaemonProcess) -> None:
+async def report(process: DaemonProcess | Running) -> None:
     async with aiohttp.ClientSession(process.url) as session:
         body = daemon.SNAPSHOT | {"tokensUsed": 9100}
         async with session.post("/api/token-monitor/update", json=body) as response:

@@ -16,6 +16,7 @@ from quotabell.service.channels import OperatorChannels
 from quotabell.service.feed import AlertFeed
 from quotabell.store.database import Database
 from quotabell.store.feed import FeedStore
+from quotabell.store.subjects import End, SubjectStore
 from tests.service import test_channels as channels
 from tests.service.test_channels import channel, configured, delivering
 from tests.support.alertmanager import Alertmanager, alertmanager
@@ -122,6 +123,32 @@ async def test_what_fires_is_told_again_so_that_a_lost_alertmanager_learns_it(
     assert again["labels"] == first["labels"]
     assert again["startsAt"] == first["startsAt"]
     assert await box.statuses() == {"sent": 1}, "what is told again is no delivery"
+
+
+async def test_alerts_about_sources_are_told_apart_by_their_names(
+    receiver: Receiver, tmp_path: Path, pool: Database, own: OperatorChannels
+) -> None:
+    async with alertmanager(tmp_path / "am", receiver.origin) as am:
+        high = channel("alertmanager", am.url, when={"min_percentage": 90})
+        await configured(own, pool, high)
+        store = SubjectStore(pool)
+        async with telling(pool, own):
+            await store.fire("channel", {"webhook ops": {}, "webpush": {}})
+            titles = ["webhook ops does not work", "webpush does not work"]
+            await eventually(lambda: _says(am, titles))
+            labels = [alert["labels"] for alert in await am.alerts()]
+            assert {"alertname": "QuotabellChannelFailing", "kind": "channel"}.items() <= (
+                labels[0].items()
+            )
+            assert {label["channel"] for label in labels} == {"webhook ops", "webpush"}
+
+            await store.resolve("channel", {"webpush": End("works again", {})})
+
+            await eventually(lambda: _says(am, titles[:1]))
+
+
+async def _says(am: Alertmanager, titles: list[str]) -> bool:
+    return await am.firing() == titles
 
 
 async def _at_100(am: Alertmanager) -> bool:

@@ -65,6 +65,8 @@ def alert(notification: Notification, now: datetime, generator: str) -> dict[str
         "model": notification.model,
         "user": notification.user,
         "kind": notification.kind,
+        # Names the alert of what has no quota.
+        ("source" if notification.kind == "stale" else "channel"): notification.subject,
     }
     description = notification.text or notification.body
     annotations = {"summary": notification.title, "description": description}
@@ -85,6 +87,7 @@ _NAMES: Final = {
     "threshold": "QuotabellQuotaThreshold",
     "forecast": "QuotabellQuotaForecast",
     "stale": "QuotabellSourceStale",
+    "channel": "QuotabellChannelFailing",
     "test": "QuotabellTest",
 }
 

@@ -35,7 +35,7 @@ class Notification:
     body: str  # with the title the short form, as push shows it
     tag: str
     state: State
-    kind: str  # threshold, forecast, stale
+    kind: str  # threshold, forecast, stale, channel
     ttl: float  # seconds for which the message is worth delivering
     threshold: float | None = None  # percent
     percentage: float | None = None
@@ -48,6 +48,7 @@ class Notification:
     at: datetime = _EPOCH  # of the transition
     user: str = ""  # of the quota state; empty: nobody in particular
     state_id: str = ""  # empty: of no single quota state
+    subject: str = ""  # the source or channel that a stale or channel alert is about
     tokens_used: int | None = None
     token_limit: int | None = None
     period_end: str | None = None  # RFC 3339
@@ -80,6 +81,7 @@ class Notification:
         """The payload with what only an operator's program is told."""
         return self.payload() | {
             "stateId": self.state_id or None,
+            "subject": self.subject or None,
             "userId": self.user or None,
             "tokensUsed": self.tokens_used,
             "tokenLimit": self.token_limit,

@@ -21,7 +21,7 @@ from quotabell.config.quotas import Patterns, UserPatterns
 
 ChannelType = Literal["webhook", "alertmanager", "apprise"]
 
-KINDS = ("threshold", "forecast", "stale")
+KINDS = ("threshold", "forecast", "stale", "channel")
 RESERVED = "webpush"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://.")
@@ -132,7 +132,11 @@ WebhookSecret = Annotated[SecretStr, AfterValidator(_secret), shown_as(lambda _:
 
 
 class When(Section):
-    """Which alerts a channel tells of, by shell patterns; what is left out matches everything."""
+    """Which alerts a channel tells of, by shell patterns; what is left out matches everything.
+
+    What stale and channel alerts do not have (a percentage, provider, model, user, quota) is
+    empty, except that ``min_percentage`` does not concern them.
+    """
 
     kind: Annotated[Patterns, AfterValidator(_kind)] = ("*",)
     min_percentage: Annotated[Number, between(0.0, 1000.0)] = 0.0

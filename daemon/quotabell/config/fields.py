@@ -66,6 +66,19 @@ def between(low: _T, high: _T) -> AfterValidator:
     return AfterValidator(check)
 
 
+def never_or(low: timedelta, high: timedelta) -> AfterValidator:
+    """Bounds of a duration of which 0 stands for never."""
+
+    def check(value: timedelta) -> timedelta:
+        if value and not low <= value <= high:
+            raise ValueError(
+                f"must be 0, or from {_shown(low)} to {_shown(high)}, not {_shown(value)}"
+            )
+        return value
+
+    return AfterValidator(check)
+
+
 def bytes_between(low: int, high: int) -> AfterValidator:
     """Bounds of a size, both ends included."""
 

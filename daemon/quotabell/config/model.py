@@ -39,11 +39,12 @@ from quotabell.config.fields import (
     Whole,
     between,
     bytes_between,
+    never_or,
 )
 from quotabell.config.problems import BROKEN, Loc, key_path
 from quotabell.config.quotas import Quota
 from quotabell.config.quotas import contradictions as between_quotas
-from quotabell.config.sources import Identity, Sources
+from quotabell.config.sources import LONGEST, SHORTEST, Identity, Sources
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["logfmt", "json", "console"]
@@ -173,6 +174,7 @@ class Alerts(Section):
     evaluate_every: Annotated[
         Duration, between(timedelta(milliseconds=50), timedelta(minutes=5))
     ] = timedelta(seconds=5)
+    stale_after: Annotated[Duration, never_or(SHORTEST, LONGEST)] = timedelta(0)
     forecast: Forecast = Forecast()
 
 

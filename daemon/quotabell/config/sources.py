@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
 from quotabell.config.base import Section
-from quotabell.config.fields import Truth, User
+from quotabell.config.fields import Duration, Truth, User, never_or
 from quotabell.config.problems import Loc
 
 Signal = Literal["traces", "logs", "metrics"]
@@ -23,6 +24,7 @@ LiteLLMUser = Literal[
     "metadata.user_api_key_user_id",
     "model_parameters.user",
 ]
+SHORTEST, LONGEST = timedelta(minutes=1), timedelta(days=365)  # silence of a source
 _MOST = 1_000  # entries of one list or mapping
 
 
@@ -114,10 +116,18 @@ class SourceSignal(Section):
     signal: Signal
 
 
+class SourceSilence(Section):
+    """How long some sources may be silent; 0: for ever."""
+
+    source: Text
+    after: Annotated[Duration, never_or(SHORTEST, LONGEST)]
+
+
 class Sources(Section):
     """How the telemetry of other programs is read."""
 
     signals: Annotated[tuple[SourceSignal, ...], Field(max_length=_MOST)] = ()
+    stale: Annotated[tuple[SourceSilence, ...], Field(max_length=_MOST)] = ()
     attributes: SpanNames = SpanNames()
     logs: Annotated[tuple[LogEvent, ...], Field(max_length=_MOST)] = ()
     metrics: Annotated[tuple[TokenMetric, ...], Field(max_length=_MOST)] = ()

@@ -49,6 +49,10 @@ SOURCE_FAMILIES = (
         "quotabell_source_last_event_timestamp_seconds",
         "When a source's last event was received.",
     ),
+    Family(
+        "quotabell_source_stale",
+        "Whether a source that reported regularly stopped, so that its alert fires.",
+    ),
 )
 TOTAL_FAMILIES = (
     Family("quotabell_tokens_total", "Tokens of usage events by kind.", "counter"),
@@ -146,12 +150,16 @@ def burn_lines(state: Burning) -> Lines:
     )
 
 
-def source_lines(name: str, last_event_at: datetime | None) -> Lines:
+def source_lines(name: str, last_event_at: datetime | None, stale: bool = False) -> Lines:
     """A source's lines; none before its first event."""
     if last_event_at is None:
-        return ("",)
-    family = SOURCE_FAMILIES[0].name
-    return (f'{family}{{source="{escape(name)}"}} {last_event_at.timestamp()!r}\n',)
+        return ("", "")
+    last, silent = (family.name for family in SOURCE_FAMILIES)
+    labels = f'{{source="{escape(name)}"}}'
+    return (
+        f"{last}{labels} {last_event_at.timestamp()!r}\n",
+        f"{silent}{labels} {int(stale)}\n",
+    )
 
 
 def _labels(state: Labelled) -> str:

@@ -24,23 +24,24 @@ _KIND = Query("kind", "Only of kinds that match", listing.PATTERN)
 
 
 class Alert(msgspec.Struct, rename="camel"):
-    """An episode of one kind for one quota state.
+    """An episode of one kind for one quota state, or for the ``subject`` of a stale or channel
+    alert: these have no ``stateId``, level, tokens or percentage.
 
     ``level`` is the percentage that was reached, ``seq`` counts its transitions. Tokens and
     percentage are those of the last change of its level. ``reason``: why it has ended.
     """
 
     id: UUID
-    state_id: UUID
-    kind: Literal["threshold", "forecast", "stale"]
+    state_id: UUID | None
+    kind: Literal["threshold", "forecast", "stale", "channel"]
     status: Literal["firing", "resolved"]
     user_id: str | None
     quota: str
     provider: str
     model: str
-    level: float
+    level: float | None
     seq: int
-    tokens_used: int
+    tokens_used: int | None
     token_limit: int | None
     percentage: float | None
     reason: str | None
@@ -48,6 +49,7 @@ class Alert(msgspec.Struct, rename="camel"):
     acknowledged_by: str | None
     started_at: datetime
     ended_at: datetime | None
+    subject: str | None
 
 
 class Alerts(msgspec.Struct, rename="camel"):
@@ -122,5 +124,8 @@ def _shown(alert: episodes.Alert) -> Alert:
     values = alert._asdict() | {
         "user_id": alert.user_id or None,
         "percentage": shown_percentage(used * 100.0 / limit if limit else None),
+        "subject": alert.subject or None,
     }
+    if alert.subject:
+        values |= {"state_id": None, "level": None, "tokens_used": None}
     return Alert(**values)

@@ -21,6 +21,7 @@ class Source(msgspec.Struct, rename="camel"):
     ``userId`` null: the token is bound to nobody. ``events`` counts repeats as well;
     ``lastEventAt`` is the time of receipt. ``lastError`` tells of the last rejection, and
     nothing of its body. ``signal``: of OpenTelemetry's (traces, logs, metrics) the one that counts.
+    ``staleSince``: when its stale alert began; null if none fires, and for bound tokens.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Source(msgspec.Struct, rename="camel"):
     last_rejected_at: datetime | None
     last_error: str | None
     signal: str | None
+    stale_since: datetime | None
 
 
 class Sources(msgspec.Struct, rename="camel"):

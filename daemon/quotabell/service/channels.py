@@ -61,24 +61,26 @@ def target_of(channel: Channel) -> Target:
 
 def as_notification(alert: AlertNow) -> Notification:
     """An alert as it is at present."""
-    state = str(alert.state_id)
+    about = str(alert.state_id)
+    state = "" if alert.subject else about
     return Notification(
         id="",
-        title=alert.title or f"{alert.quota}: {alert.provider} / {alert.model}",
+        title=alert.title or alert.subject or f"{alert.quota}: {alert.provider} / {alert.model}",
         body=alert.body or "",
         text=_as_of(alert),
-        tag=notice.tag(state, alert.kind),
+        tag=notice.tag(about, alert.kind),
         state="firing" if alert.status == "firing" else "resolved",
         kind=alert.kind,
         ttl=0.0,
-        threshold=alert.level,
+        threshold=None if alert.subject else alert.level,
         percentage=alert.percentage,
         quota=alert.quota,
         provider=alert.provider,
         model=alert.model,
-        url=f"/?state={state}",
+        url=f"/?state={state}" if state else "/",
         user=alert.user_id,
         state_id=state,
+        subject=alert.subject,
         tokens_used=alert.tokens_used,
         token_limit=alert.token_limit,
         started_at=alert.started_at,
@@ -104,9 +106,9 @@ class Alertmanager:
     min_percentage: float
 
     def wants(self, alert: AlertNow) -> bool:
-        """The end of an alert is not filtered by percentage."""
-        high = max(alert.level, alert.percentage or 0.0) >= self.min_percentage
-        return (high or alert.status == "resolved") and self.match.matches(
+        """The end of an alert is not filtered by percentage, nor is what has none."""
+        high = max(alert.level, alert.percentage or 0.0) >= self.min_percentage or alert.subject
+        return bool(high or alert.status == "resolved") and self.match.matches(
             provider=alert.provider,
             model=alert.model,
             user=alert.user_id,

@@ -146,7 +146,9 @@ class UsageExposition:
         self._sources: Part[ListedSource] = Part(
             SOURCE_FAMILIES,
             lambda source: source.name,
-            lambda source: exposition.source_lines(source.name, source.last_event_at),
+            lambda source: exposition.source_lines(
+                source.name, source.last_event_at, source.stale_since is not None
+            ),
         )
         self._scraped = -SCRAPED_WITHIN
         self._wanted = asyncio.Event()

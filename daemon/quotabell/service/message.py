@@ -51,7 +51,8 @@ def draft(topic_key: bytes, message: Message, to: Audience) -> Notification:
     told = said(message, to)
     # What is sent again is told in no order with the state's own messages, so it replaces none.
     again = "resendOf" in message.data
-    tag = notice.tag(message.notification_id if again or not state else state, message.kind)
+    about = state or _text(message.data, "subjectId")
+    tag = notice.tag(message.notification_id if again or not about else about, message.kind)
     percentage = message.data.get("percentage")
     return Notification(
         id="",
@@ -73,6 +74,7 @@ def draft(topic_key: bytes, message: Message, to: Audience) -> Notification:
         at=message.created_at,
         user=message.user,
         state_id=state,
+        subject=_text(message.data, "subject"),
         tokens_used=_count(message.data, "tokensUsed"),
         token_limit=_count(message.data, "tokenLimit"),
         period_end=_text(message.data, "periodEnd") or None,

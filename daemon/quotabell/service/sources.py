@@ -35,7 +35,8 @@ class Sources:
     def took(self, source: Source, events: int, signal: str | None = None) -> None:
         """So many events of a source were committed, or had been before, by this signal."""
         if events:
-            self._note(source, Count(events, self._now(), signal=signal))
+            now = self._now()
+            self._note(source, Count(events, now, signal=signal, first_event_at=now))
 
     def refused(
         self, source: Source, items: int, error: QuotabellError, fields: Collection[str]
@@ -96,6 +97,7 @@ def _sum(old: Count | None, new: Count) -> Count:
         new.last_rejected_at or old.last_rejected_at,
         new.last_error or old.last_error,
         new.signal or old.signal,
+        old.first_event_at or new.first_event_at,
     )
 
 

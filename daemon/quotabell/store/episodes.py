@@ -17,7 +17,8 @@ _SQL = load("episodes")
 
 
 class Alert(NamedTuple):
-    """An alert. ``reason`` and ``ended_at`` None: it fires."""
+    """An alert. ``reason`` and ``ended_at`` None: it fires. ``subject``: the source or channel that
+    it is about; empty: the quota state of ``state_id``, else this is the subject's id."""
 
     id: UUID
     state_id: UUID
@@ -36,6 +37,7 @@ class Alert(NamedTuple):
     acknowledged_by: str | None
     started_at: datetime
     ended_at: datetime | None
+    subject: str
 
 
 class Position(NamedTuple):

@@ -2,7 +2,7 @@
 
 -- listed: alerts, newest first; $1 whose, else everybody's
 select id, state_id, kind, status, user_id, quota, provider, model, level, seq, tokens_used,
-    token_limit, reason, acknowledged_at, acknowledged_by, started_at, ended_at
+    token_limit, reason, acknowledged_at, acknowledged_by, started_at, ended_at, subject
 from alerts
 where ($1::text is null or user_id = $1)
     and ($2::text is null or provider ~ $2)
@@ -28,7 +28,7 @@ with target as (
     returning a.*
 )
 select id, state_id, kind, status, user_id, quota, provider, model, level, seq, tokens_used,
-    token_limit, reason, acknowledged_at, acknowledged_by, started_at, ended_at
+    token_limit, reason, acknowledged_at, acknowledged_by, started_at, ended_at, subject
 from (
     select * from acknowledged
     union all

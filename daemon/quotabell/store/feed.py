@@ -31,6 +31,7 @@ class AlertNow(NamedTuple):
     token_limit: int | None
     started_at: datetime
     ended_at: datetime | None
+    subject: str
     title: str | None
     body: str | None
     text: str | None  # for operators

@@ -43,10 +43,11 @@ class Count(NamedTuple):
     last_rejected_at: datetime | None = None
     last_error: str | None = None
     signal: str | None = None
+    first_event_at: datetime | None = None
 
 
 class ListedSource(NamedTuple):
-    """A source as it is stored."""
+    """A source as it is stored. ``stale_since``: when its alert began; None: it has none."""
 
     name: str
     user_id: str
@@ -58,6 +59,7 @@ class ListedSource(NamedTuple):
     last_rejected_at: datetime | None
     last_error: str | None
     signal: str | None
+    stale_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

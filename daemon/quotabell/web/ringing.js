@@ -6,7 +6,8 @@ import { duration, percent, severity } from "./format.js";
 const NARROW = matchMedia("(max-width: 52rem)");
 
 const PATH = "/api/token-monitor/alerts";
-const WORDS = { threshold: "", forecast: "will run out early", stale: "stopped reporting" };
+const WORDS = { threshold: "", forecast: "will run out early", stale: "stopped reporting", channel: "does not work" };
+const nameOf = (alert) => alert.subject ?? `${alert.provider} / ${alert.model}`;
 const SHOWN = 6; // on a narrow screen half as many
 
 export class Ringing {
@@ -37,7 +38,7 @@ export class Ringing {
     if (same) return false;
     this.#items = [...value.items];
     this.byState = new Map();
-    for (const alert of this.#items) {
+    for (const alert of this.#items.filter((item) => item.stateId)) {
       const known = this.byState.get(alert.stateId);
       if (!known || known.acknowledgedAt) this.byState.set(alert.stateId, alert);
     }
@@ -76,7 +77,7 @@ export class Ringing {
       ? h("span", { class: "hint" }, `acked${alert.acknowledgedBy ? ` by ${alert.acknowledgedBy}` : ""}`)
       : button(words, (event) => this.#acknowledge(alert, event.target), {
           "data-key": `ack-${alert.id}`,
-          "aria-label": `Acknowledge ${alert.provider} / ${alert.model}`,
+          "aria-label": `Acknowledge ${nameOf(alert)}`,
         });
     return [ack, ...this.#silences.controls(alert)];
   }
@@ -96,14 +97,15 @@ export class Ringing {
     this.show(this.#api.now());
   }
 
-  /** As it is now; the alert itself tells of the last change of its level. */
+  /** As it is now; the alert itself tells of the last change of its level. What is about no quota is
+   * as bad as one that is used up. */
   #percentage(alert) {
+    if (alert.subject) return 100;
     return this.#state(alert.stateId)?.percentage ?? alert.percentage ?? 0;
   }
 
   #item(alert, now) {
     const percentage = this.#percentage(alert);
-    const name = `${alert.provider} / ${alert.model}`;
     const since = `for ${duration(now - Date.parse(alert.startedAt))}`;
     const about = [alert.userId, alert.quota === "reported" ? "" : alert.quota, WORDS[alert.kind]].filter(Boolean);
     return h(
@@ -113,11 +115,13 @@ export class Ringing {
         "data-severity": Math.max(1, severity(percentage, [0])),
         "data-acknowledged": Boolean(alert.acknowledgedAt),
       },
-      h("span", { class: "percentage" }, percent(percentage)),
+      h("span", { class: "percentage" }, alert.subject ? "!" : percent(percentage)),
       h(
         "span",
         { class: "about" },
-        button(name, () => this.#open(alert.stateId), { class: "link", "data-key": `open-${alert.id}` }),
+        alert.subject
+          ? h("strong", {}, alert.subject)
+          : button(nameOf(alert), () => this.#open(alert.stateId), { class: "link", "data-key": `open-${alert.id}` }),
         h("span", { class: "hint" }, ...about.map((word) => `${word} · `), when(alert.startedAt, since)),
       ),
       h("span", { class: "actions" }, ...this.controls(alert, "Ack")),

@@ -6,6 +6,7 @@ import { until } from "./format.js";
 const PATH = "/api/token-monitor/silences";
 const HOUR = 3_600_000;
 const SPANS = [["1 h", HOUR], ["8 h", 8 * HOUR], ["1 d", 24 * HOUR], ["1 week", 168 * HOUR]];
+const KINDS = { stale: "all stale sources", channel: "all channels" };
 
 export class Silences {
   key = ""; // changes with what is silenced
@@ -46,11 +47,11 @@ export class Silences {
       h(
         "select",
         {
-          "aria-label": `Silence ${alert.provider} / ${alert.model}`,
+          "aria-label": `Silence ${alert.subject ? KINDS[alert.kind] : `${alert.provider} / ${alert.model}`}`,
           "data-key": `silence-${alert.id}`,
           onchange: silence,
         },
-        h("option", { value: "" }, "Silence"),
+        h("option", { value: "" }, alert.subject ? `Silence ${KINDS[alert.kind]}` : "Silence"),
         ...SPANS.map(([name, length]) => h("option", { value: length }, `for ${name}`)),
       ),
     ];
@@ -75,8 +76,9 @@ export class Silences {
   }
 
   async #add(alert, length) {
-    const { provider, model, userId, quota } = alert;
-    const names = { provider, model, quota, userId: userId ?? "" }; // "": nobody in particular
+    const { provider, model, userId, quota, kind, subject } = alert;
+    // "": nobody in particular. What is about no quota is silenced by kind: it has nothing else.
+    const names = subject ? { kind } : { provider, model, quota, userId: userId ?? "" };
     const matchers = Object.fromEntries(Object.entries(names).map(([name, value]) => [name, literally(value)]));
     const endsAt = new Date(this.#api.now() + length).toISOString();
     await this.#do("POST", PATH, { matchers, endsAt, reason: "from the page" });

@@ -45,14 +45,16 @@ function row(source, now) {
   const cells = [
     ["Kind", "", source.kind],
     ["First seen", "", when(source.firstSeen, ago(source.firstSeen, now))],
-    ["Last report", "", when(source.lastEventAt, ago(source.lastEventAt, now))],
+    ["Last report", "", when(source.lastEventAt, ago(source.lastEventAt, now)), ...stale(source)],
     ["Events", "number", amount(source.events)],
     ["Refused", source.rejected ? "wide" : "", ...refused],
   ];
   return h(
     "tr",
-    { "data-source": source.name, "data-rejected": source.rejected },
+    { "data-source": source.name, "data-rejected": source.rejected, "data-stale": Boolean(source.staleSince) },
     h("td", { class: "strong" }, source.name),
     ...cells.map(([label, kind, ...content]) => h("td", { "data-label": label, class: kind }, ...content)),
   );
 }
+
+const stale = ({ staleSince }) => (staleSince ? [h("span", { class: "why" }, "stopped reporting")] : []);
