@@ -241,6 +241,8 @@ async def serve(
         settler = Settler(SettlingStore(database))
         watching = Watching(config, database, metrics, log)
         await watching.sources.listening()
+        await stack.enter_async_context(watching.pinger)
+        tasks.start(watching.heartbeat.run())
         evaluator = Evaluator(
             LeaseStore(database),
             metrics,
@@ -269,6 +271,7 @@ async def serve(
                 deliverer.measure,
                 watching.channels.measure,
             ],
+            ended=watching.heartbeat.note,
             fault=fault,
         )
         stack.push_async_callback(evaluator.release)

@@ -123,6 +123,12 @@ class Metrics:
             ["channel"],
             registry=registry,
         )
+        self.heartbeat_pings = Counter(
+            "quotabell_heartbeat_pings_total",
+            "Pings of the dead man's switch by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
         self.listener_up = Gauge(
             "quotabell_listener_up",
             "Whether hints of the database arrive; without them it is polled.",

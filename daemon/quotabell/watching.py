@@ -1,11 +1,13 @@
-"""Those who watch what is no quota, put together: sources and channels."""
+"""Those who watch what is no quota, put together: sources, channels, and the daemon itself."""
 
 from __future__ import annotations
 
+from quotabell.channels.ping import Pinger
 from quotabell.config import Config
 from quotabell.log import Logger
 from quotabell.metrics import Metrics
 from quotabell.service.health import ChannelWatch
+from quotabell.service.heartbeat import Heartbeat
 from quotabell.service.stale import SourceWatch, watched_of
 from quotabell.store.database import Database
 from quotabell.store.health import HealthStore
@@ -15,7 +17,7 @@ from quotabell.store.subjects import SubjectStore
 
 
 class Watching:
-    """Their checks are steps of the rounds of evaluation."""
+    """``pinger`` is to be opened, and ``heartbeat`` to be run, by whoever makes this."""
 
     def __init__(self, config: Config, database: Database, metrics: Metrics, log: Logger) -> None:
         subjects = SubjectStore(database)
@@ -28,3 +30,6 @@ class Watching:
             every=config.alerts.evaluate_every,
         )
         self.channels = ChannelWatch(HealthStore(database), subjects, metrics, log)
+        self.pinger = Pinger()
+        url = config.alerts.heartbeat_url.get_secret_value()
+        self.heartbeat = Heartbeat(url, self.pinger, metrics, log)

@@ -73,6 +73,7 @@ def test_every_value_that_stands_there_is_the_default_as_it_is_shown() -> None:
         "database.listen_url_file",
         "quotas",
         "channels",
+        "alerts.heartbeat_url_file",
         "sources.logs",
         "sources.metrics",
         "sources.signals",
@@ -96,6 +97,7 @@ def test_the_examples_in_it_work(tmp_path: Path) -> None:
         "database-url": "postgres://quotabell:secret@127.0.0.1/quotabell",
         "database-listen-url": "postgres://quotabell:secret@127.0.0.1/quotabell",
         "ingest": "0123456789abcdef",
+        "heartbeat-url": "https://health.example.com/ping/0123",
         "chat-url": "json://127.0.0.1/chat",
         "pager": "whsec_" + "cGFnZXI" * 6,
     }.items():

@@ -1,7 +1,8 @@
-"""A daemon that runs tells of sources that stop and of channels that fail."""
+"""A daemon that runs tells of sources that stop and of channels that fail, and of its own life."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -228,3 +229,31 @@ async def test_a_channel_that_fails_is_told_over_the_others_by_whoever_runs(
             assert (kind, data["reason"]) == ("alert.resolved", "works again")
             assert told(receiver, "channel") == []
             assert [a["status"] for a in await listed(process, "alerts?kind=channel")] == []
+
+
+async def test_a_daemon_that_is_well_says_so_and_keeps_the_url_to_itself(
+    database: Database, tmp_path: Path, receiver: Receiver
+) -> None:
+    switch = tmp_path / "switch"
+    switch.write_text(f"{receiver.origin}/ping/CANARY\n")
+    config = daemon.write_config(
+        tmp_path,
+        database.dsn,
+        alerts={"evaluate_every": "50ms", "heartbeat_url_file": str(switch)},
+        log={"level": "debug"},
+    )
+    async with daemon.process(config) as process:
+        await receiver.wait(1)
+
+        async def counted() -> bool:
+            return await metric(process, "quotabell_heartbeat_pings_total") == {"sent": 1}
+
+        await eventually(counted)
+        async with aiohttp.ClientSession(process.url) as session:
+            async with session.get("/-/config") as response:
+                shown = await response.json()
+        assert shown["alerts"]["heartbeat_url"] == receiver.origin
+
+    assert [call.path for call in receiver.calls] == ["/ping/CANARY"]
+    assert "CANARY" not in json.dumps(shown)
+    assert "CANARY" not in process.log_file.read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
@@ -59,6 +59,7 @@ def replica(
     *,
     everywhere: Sequence[Step] = (),
     every: float = 5.0,
+    ended: Callable[[bool], None] = lambda well: None,
 ) -> Evaluator:
     return Evaluator(
         LeaseStore(pool),
@@ -68,6 +69,7 @@ def replica(
         every=every,
         steps=steps,
         everywhere=everywhere,
+        ended=ended,
     )
 
 
@@ -172,6 +174,44 @@ async def test_a_failing_step_keeps_no_other_from_its_work(
 
     assert after.calls == 1
     assert one.leading
+
+
+async def test_only_a_round_of_the_holder_whose_steps_all_went_well_is_a_good_one(
+    pool: Database,
+) -> None:
+    faults: list[Exception] = []
+
+    async def step() -> None:
+        if faults:
+            raise faults.pop()
+
+    heard: dict[str, list[bool]] = {"one": [], "two": []}
+    one = replica(pool, "one", [step, Counter()], ended=heard["one"].append)
+    two = replica(pool, "two", [step], everywhere=[step], ended=heard["two"].append)
+
+    await one.round()
+    await two.round()
+    faults.append(Unavailable("on purpose"))
+    await one.round()
+    await one.round()
+    await one.release()
+    faults.append(Refused("on purpose"))
+    await two.round()
+    await two.round()
+
+    assert heard == {"one": [True, False, True], "two": [False, False, True]}
+
+
+async def test_a_round_without_a_database_is_no_good_one(dsn: str) -> None:
+    heard: list[bool] = []
+    async with opened(dsn) as pool:
+        evaluator = replica(pool, ended=heard.append, every=0.01)
+        await evaluator.round()
+    async with running(evaluator):  # its connections are closed now
+        await eventually(lambda: False in heard)
+
+    assert heard[0] is True
+    assert set(heard[1:]) == {False}
 
 
 # --- when rounds begin ---------------------------------------------------------------------

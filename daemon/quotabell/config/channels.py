@@ -110,6 +110,13 @@ def _key(secret: str) -> bytes:
     return key
 
 
+def _heartbeat(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text and (problem := _url_problem(text) or _http_problem(text)):
+        raise ValueError(problem)
+    return value
+
+
 def _secret(value: SecretStr) -> SecretStr:
     webhook_keys(value.get_secret_value())
     return value
@@ -127,6 +134,11 @@ ChannelUrl = Annotated[
     SecretStr,
     Field(min_length=1),
     shown_as(lambda value: shown_url(value.get_secret_value())),
+]
+HeartbeatUrl = Annotated[
+    SecretStr,
+    AfterValidator(_heartbeat),
+    shown_as(lambda value: value.get_secret_value() and shown_url(value.get_secret_value())),
 ]
 WebhookSecret = Annotated[SecretStr, AfterValidator(_secret), shown_as(lambda _: "<secret>")]
 

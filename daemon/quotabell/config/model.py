@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from quotabell.config import net, units
 from quotabell.config.base import Section, part, revealed
-from quotabell.config.channels import Channel
+from quotabell.config.channels import Channel, HeartbeatUrl
 from quotabell.config.channels import contradictions as between_channels
 from quotabell.config.fields import (
     Contact,
@@ -175,6 +175,8 @@ class Alerts(Section):
         Duration, between(timedelta(milliseconds=50), timedelta(minutes=5))
     ] = timedelta(seconds=5)
     stale_after: Annotated[Duration, never_or(SHORTEST, LONGEST)] = timedelta(0)
+    heartbeat_url: HeartbeatUrl = SecretStr("")
+    heartbeat_url_file: Located | None = None
     forecast: Forecast = Forecast()
 
 

@@ -41,8 +41,11 @@ class Evaluator:
         every: float,
         steps: Sequence[Step] = (),
         everywhere: Sequence[Step] = (),
+        ended: Callable[[bool], None] = lambda well: None,
         fault: faults.Fault = faults.none,
     ) -> None:
+        """``ended`` is told of each round: whether this replica held the lease and all its steps
+        went well."""
         self._leases = leases
         self._metrics = metrics
         self._log = log
@@ -50,7 +53,9 @@ class Evaluator:
         self._every = every
         self._steps = steps
         self._everywhere = everywhere
+        self._ended = ended
         self._fault = fault
+        self._failed = False  # a step of this round
         self._duration = timedelta(seconds=max(_LEASE_SECONDS, 2 * every))
         self._held_until = 0.0
         self._finished = monotonic()
@@ -71,6 +76,7 @@ class Evaluator:
                 if await self.round():
                     continue
             except QuotabellError as error:
+                self._ended(False)
                 self._log.warning("round of evaluation failed", reason=str(error))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, self._every - (monotonic() - started))):
@@ -86,11 +92,14 @@ class Evaluator:
 
         Raises Unavailable if the lease cannot be asked for.
         """
+        self._failed = False
         left = await self._take(self._everywhere)
+        well = False
         if self.leading or await self.hold():
             left |= await self._take(self._steps)
-            await self.hold()
+            well = await self.hold() and not self._failed
         self._finished = monotonic()
+        self._ended(well)
         return left
 
     async def _take(self, steps: Sequence[Step]) -> bool:
@@ -100,6 +109,7 @@ class Evaluator:
                 left |= await step() or False
             except QuotabellError as error:
                 # The other steps do not wait for what this one lacks.
+                self._failed = True
                 self._log.warning("a step of the round failed", reason=str(error))
             self._fault("in_round")
         return left
