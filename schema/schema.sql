@@ -76,12 +76,13 @@ CREATE TABLE public.alerts (
     acknowledged_at timestamp with time zone,
     acknowledged_by text,
     seeded boolean DEFAULT false NOT NULL,
+    data jsonb DEFAULT '{}'::jsonb NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
     ended_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     episode bigint NOT NULL,
     CONSTRAINT alerts_kind_check CHECK ((kind = ANY (ARRAY['threshold'::text, 'forecast'::text, 'stale'::text]))),
-    CONSTRAINT alerts_reason_check CHECK ((reason = ANY (ARRAY['fell'::text, 'limit raised'::text, 'limit unknown'::text, 'threshold removed'::text, 'period over'::text, 'usage removed'::text]))),
+    CONSTRAINT alerts_reason_check CHECK ((reason = ANY (ARRAY['fell'::text, 'limit raised'::text, 'limit unknown'::text, 'threshold removed'::text, 'period over'::text, 'usage removed'::text, 'slower burn'::text, 'exhausted'::text, 'no forecast'::text, 'reports again'::text, 'source removed'::text]))),
     CONSTRAINT alerts_status_check CHECK ((status = ANY (ARRAY['firing'::text, 'resolved'::text])))
 );
 
@@ -109,7 +110,7 @@ begin
             'stateId', a.state_id, 'quota', a.quota, 'provider', a.provider, 'model', a.model,
             'tokensUsed', a.tokens_used, 'tokenLimit', a.token_limit,
             'percentage', a.tokens_used * 100.0::float8 / a.token_limit,
-            'threshold', a.level, 'reason', a.reason, 'periodEnd', period_end)
+            'threshold', a.level, 'reason', a.reason, 'periodEnd', period_end) || a.data
     ) on conflict (alert_id, seq) do nothing;
     if a.seeded and a.seq = 1 then
         update public.notification_history set status = 'suppressed',

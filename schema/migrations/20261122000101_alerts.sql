@@ -20,10 +20,13 @@ create table public.alerts (
     token_limit bigint,
     reason text check (reason in (
         'fell', 'limit raised', 'limit unknown', 'threshold removed', 'period over',
-        'usage removed')),
+        'usage removed',
+        'slower burn', 'exhausted', 'no forecast',    -- of a forecast
+        'reports again', 'source removed')),          -- of a stale source
     acknowledged_at timestamptz,
     acknowledged_by text,
     seeded boolean not null default false,        -- found by a recount, not by usage
+    data jsonb not null default '{}',             -- facts of its kind that its messages carry
     started_at timestamptz not null default now(),
     ended_at timestamptz,
     updated_at timestamptz not null default now()
@@ -148,7 +151,7 @@ begin
             'stateId', a.state_id, 'quota', a.quota, 'provider', a.provider, 'model', a.model,
             'tokensUsed', a.tokens_used, 'tokenLimit', a.token_limit,
             'percentage', a.tokens_used * 100.0::float8 / a.token_limit,
-            'threshold', a.level, 'reason', a.reason, 'periodEnd', period_end)
+            'threshold', a.level, 'reason', a.reason, 'periodEnd', period_end) || a.data
     ) on conflict (alert_id, seq) do nothing;
     if a.seeded and a.seq = 1 then
         update public.notification_history set status = 'suppressed',
