@@ -34,3 +34,6 @@ from (
     union all
     select * from target where not exists (select from acknowledged)
 ) as alert;
+
+-- levels: what fires, for /metrics
+select level, kind, user_id, quota, provider, model from alerts where status = 'firing';
