@@ -189,7 +189,10 @@ async def test_parts_are_what_was_asked_for(client: Client):
     await client.update(snapshot())
 
     def families(samples) -> set[bool]:
-        return {s.name.startswith(("quotabell_quota_", "quotabell_alert_", "quotabell_source_")) for s in samples}
+        return {
+            s.name.startswith(("quotabell_quota_", "quotabell_alert_", "quotabell_source_"))
+            for s in samples
+        }
 
     assert families(await client.samples("usage")) == {True}
     assert families(await client.samples("health")) == {False}

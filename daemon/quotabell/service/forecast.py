@@ -30,7 +30,7 @@ class Forecaster:
         until = monotonic() + SHARE
         if self._after == FIRST:
             await self._store.sweep()
-        while monotonic() < until:
+        while True:
             part = await self._store.due(
                 self._after, BATCH, ahead=self._rule.ahead, horizon=self._rule.horizon
             )
@@ -43,6 +43,8 @@ class Forecaster:
                 self._after = FIRST
                 return
             self._after = part.last
+            if monotonic() >= until:
+                return
 
 
 def decide(rule: Rule, candidate: Candidate, now: datetime) -> Decision | None:
