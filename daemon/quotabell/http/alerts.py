@@ -26,8 +26,9 @@ _KIND = Query("kind", "Only of kinds that match", listing.PATTERN)
 class Alert(msgspec.Struct, rename="camel"):
     """An episode of one kind for one quota state.
 
-    ``level`` is the percentage that was reached, ``seq`` counts its transitions. Tokens and
-    percentage are those of the last change of its level. ``reason``: why it has ended.
+    ``level`` is the percentage that was reached, 100 of a forecast; ``seq`` counts its transitions.
+    Tokens and percentage are those of the last change of its level. ``reason``: why it has ended.
+    ``runsOutAt``: when the limit will be reached, of a forecast that fires.
     """
 
     id: UUID
@@ -48,6 +49,7 @@ class Alert(msgspec.Struct, rename="camel"):
     acknowledged_by: str | None
     started_at: datetime
     ended_at: datetime | None
+    runs_out_at: datetime | None
 
 
 class Alerts(msgspec.Struct, rename="camel"):
