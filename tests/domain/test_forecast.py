@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quotabell.domain.forecast import Known, Pace, Rule, Usage, Verdict, judge, runs_out_at
+from quotabell.domain.forecast import (
+    Known,
+    Pace,
+    Past,
+    Rule,
+    Usage,
+    Verdict,
+    judge,
+    runs_out_at,
+)
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -108,6 +117,39 @@ def test_days_and_weeks_tell_further_ahead(
         assert abs(found - NOW - foretold) < timedelta(seconds=1)
 
 
+SAME = Past(60, 120)  # as much again was used in the rest of it
+
+
+@pytest.mark.parametrize(
+    ("past", "foretold"),
+    [
+        ((SAME,) * 3, True),
+        ((SAME,) * 2, False),  # not enough to compare with
+        ((SAME, SAME, Past(60, 100)), False),  # 40 of 45 at most
+        ((SAME, SAME, Past(120, 180)), False),  # half as much today, so 30 will come
+        ((SAME, SAME, Past(0, 120)), False),
+        ((Past(60, 200), SAME, SAME), False),  # they differ
+        ((Past(60, 115),) * 3, True),
+    ],
+)
+def test_days_before_tell_what_is_to_come(past: tuple[Past, ...], foretold: bool) -> None:
+    usage = state(used=60, pace=Pace(40 / 7200))._replace(past=past)
+
+    found = runs_out_at(RULE, usage, NOW)
+
+    assert (found is not None) == foretold
+    if found is not None:
+        # As if it went on evenly.
+        assert NOW + 8 * HOUR <= found <= NOW + 9 * HOUR
+
+
+def test_days_before_tell_nothing_while_little_is_used() -> None:
+    usage = state(used=24, limit=100, pace=Pace(76 / 7200))
+    assert runs_out_at(RULE, usage._replace(past=(Past(24, 200),) * 3), NOW) is None
+    more = usage._replace(used=25, past=(Past(24, 200),) * 3)
+    assert runs_out_at(RULE, more, NOW) is not None
+
+
 def test_what_was_foretold_takes_less_to_stay_so() -> None:
     further = state(used=50)  # 50 minutes
     assert runs_out_at(RULE, further, NOW) is None
@@ -174,6 +216,7 @@ def test_a_forecast_without_hold_fires_and_ends_at_once() -> None:
 
 
 _rates = st.none() | st.just(0.0) | st.floats(1e-300, 1e18)
+_counts = st.integers(0, 2**63 - 1)
 _moments = st.none() | st.timedeltas(-400 * DAY, 400 * DAY).map(lambda d: NOW + d)
 
 
@@ -184,6 +227,7 @@ _moments = st.none() | st.timedeltas(-400 * DAY, 400 * DAY).map(lambda d: NOW + 
     end=_moments,
     rates=st.tuples(_rates, _rates, _rates),
     full=st.booleans(),
+    past=st.lists(st.builds(Past, _counts, _counts), max_size=3).map(tuple),
     known=st.builds(Known, _moments, _moments, st.none() | st.integers(1, 2**63 - 1)),
 )
 def test_whatever_comes_there_is_a_verdict_and_it_lies_within_the_period(
@@ -193,9 +237,10 @@ def test_whatever_comes_there_is_a_verdict_and_it_lies_within_the_period(
     end: datetime | None,
     rates: tuple[float | None, float | None, float | None],
     full: bool,
+    past: tuple[Past, ...],
     known: Known,
 ) -> None:
-    usage = Usage(used, limit, start, end, Pace(*rates), full)
+    usage = Usage(used, limit, start, end, Pace(*rates), full, past)
 
     verdict = judge(RULE, usage, known, NOW)
 

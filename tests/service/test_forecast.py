@@ -23,6 +23,7 @@ from quotabell.store.alerts import AlertStore
 from quotabell.store.database import Database
 from quotabell.store.forecasts import ForecastStore
 from quotabell.store.leases import LeaseStore
+from quotabell.store.periods import PeriodStore
 from quotabell.store.samples import FIRST, SampleStore
 from tests.support.bell import Bell, bell
 from tests.support.databases import fresh
@@ -48,7 +49,7 @@ async def it(shared: Postgres) -> AsyncIterator[Bell]:
     async with bell(shared.admin_dsn) as ready:
         await ready.execute(
             "truncate token_usage, usage_samples, usage_burn, alerts, forecasts,"
-            " notification_history, quotas, leases cascade"
+            " notification_history, quotas, leases, usage_periods cascade"
         )
         await ready.settings([75, 90, 100])
         await ready.rearm()
@@ -61,8 +62,8 @@ async def pool(shared: Postgres, it: Bell) -> AsyncIterator[Database]:
     await database.open()
     try:
         today = database.clock.now().date()
-        months = SampleStore(database).months
-        await months.keep(today - timedelta(days=40), today + timedelta(days=1))
+        for parts in (SampleStore(database).months, PeriodStore(database).months):
+            await parts.keep(today - timedelta(days=40), today + timedelta(days=1))
         yield database
     finally:
         await database.close()
@@ -201,6 +202,49 @@ async def test_a_day_tells_hours_ahead(pool: Database, it: Bell) -> None:
     assert await it.level(state) == 100
     told = await it.value("select (data ->> 'runsOutAt')::timestamptz - now() from alerts")
     assert abs(told - timedelta(hours=10)) < MINUTE
+
+
+PAST = """
+insert into {table} (
+    user_id, quota, provider, model, period_start, period_end, tokens_used, token_limit,
+    reported_at)
+select user_id, quota, provider, model, period_start - $1 * interval '1 day',
+    period_end - $1 * interval '1 day', $2::bigint, 100, now()
+from token_usage where period_end > now()
+returning id
+"""
+THEN = """
+insert into usage_samples (state_id, time, used)
+select $1, now() - $2 * interval '1 day' + n * interval '1 minute', 50 + n
+from generate_series(-5, 5) n
+"""
+
+
+@pytest.mark.parametrize("gap", [0, 1])
+async def test_the_days_before_tell_hours_ahead_unless_one_is_missing(
+    pool: Database, it: Bell, gap: int
+) -> None:
+    # At the present burn, 40 tokens last for 70 minutes.
+    state = await burning(it, ends=12 * 60)
+    await it.execute(
+        "update token_usage set tokens_used = 60, period_start = period_end - interval '1 day'"
+    )
+    await it.execute("update usage_samples set used = 54 where time < now() - interval '9 minutes'")
+    await sample(it)
+    await foretell(pool)
+    assert await it.level(state) is None
+    for day in (1, 2, 3 + gap):
+        # 50 tokens until now, and 60 more: the last closed period is where the open one is.
+        table = "token_usage" if day == 1 else "usage_periods"
+        then = await it.value(PAST.format(table=table), day, 110)
+        await it.execute(THEN, then, day)
+
+    await foretell(pool)
+
+    assert await it.level(state) == (None if gap else 100)
+    if not gap:
+        told = await it.value("select (data ->> 'runsOutAt')::timestamptz - now() from alerts")
+        assert timedelta(hours=7) < told < timedelta(hours=9)
 
 
 async def test_while_its_quota_is_counted_anew_nothing_is_told(pool: Database, it: Bell) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
@@ -11,7 +11,18 @@ from operator import sub
 from random import Random
 from typing import NamedTuple
 
-from quotabell.domain.forecast import AHEAD_LONG, Known, Pace, Rule, Usage, judge
+from quotabell.domain.forecast import (
+    AHEAD_LONG,
+    PAST,
+    PAST_FROM,
+    SPARE,
+    Known,
+    Pace,
+    Past,
+    Rule,
+    Usage,
+    judge,
+)
 from tests.shapes.usage import DAY, LENGTH, WEEK, usage
 
 WINDOWS = {"day": DAY, "week": WEEK, "month": LENGTH}
@@ -36,17 +47,22 @@ class Quota(NamedTuple):
 
     def periods(self) -> Iterator[Period]:
         length = WINDOWS[self.window]
+        past: list[list[int]] = []
         for start in range(0, LENGTH - length + 1, length):
-            yield Period(start, self.limit, list(accumulate(self.tokens[start : start + length])))
+            used = list(accumulate(self.tokens[start : start + length]))
+            # Where nothing was used there is no state of the period, and nothing to compare with.
+            yield Period(start, self.limit, used, [] if [0] in (p[-1:] for p in past) else past)
+            past = [used, *past][:PAST]
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """What was ``used`` of a limit by the end of each minute."""
+    """What was ``used`` of a limit by the end of each minute, also in the periods before."""
 
     start: int
     limit: int
     used: list[int]
+    past: list[list[int]]
     full: int | None = field(init=False)  # the minute at whose end the limit is reached
 
     def __post_init__(self) -> None:
@@ -105,7 +121,8 @@ def forecasts(period: Period) -> list[Firing]:
     minute = -1
     candidates = [*_candidates(period, last), last]
     while True:
-        minute += 1
+        # What fires is looked at less often, which saves half of the time.
+        minute += 5 if known.fired_limit and not known.against else 1
         if known == Known():
             minute = candidates[bisect_left(candidates, minute)]
         if minute >= last:
@@ -173,6 +190,7 @@ def _seen(period: Period, minute: int) -> Usage:
             (used - period.used[minute - DAY]) / (DAY * 60) if minute >= DAY else None,
             (used - period.used[minute - WEEK]) / (WEEK * 60) if minute >= WEEK else None,
         ),
+        past=tuple(Past(past[minute], past[-1]) for past in period.past),
     )
 
 
@@ -183,7 +201,24 @@ def _candidates(period: Period, last: int) -> list[int]:
     found = [*range(min(BURN, last)), *_near(used, limit, BURN, ahead, last)]
     for window in (DAY, WEEK):
         found += _near(used, limit, window, int(AHEAD_LONG * window), last)
-    return sorted(set(found))
+    return sorted({*found, *_as_before(period, last)})
+
+
+def _as_before(period: Period, last: int) -> list[int]:
+    """Minutes at which the periods before foretell that the limit is reached."""
+    if len(period.past) < PAST:
+        return []
+    used, limit = period.used, period.limit
+    found: Iterable[int] = range(bisect_left(used, PAST_FROM * limit), last)
+    for past in period.past:
+        total = past[-1]
+        found = [
+            m
+            for m in found
+            if past[m] > 0
+            and (limit - used[m]) * SPARE <= (total - past[m]) * min(1.0, used[m] / past[m]) * 1.001
+        ]
+    return list(found)
 
 
 def _near(used: list[int], limit: int, window: int, ahead: int, last: int) -> list[int]:

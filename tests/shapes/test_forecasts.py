@@ -17,7 +17,7 @@ from tests.shapes.quotas import LEAD, RULE, Firing, Period, forecasts, naive, qu
 from tests.shapes.usage import DAY, LENGTH, SHAPES, usage
 
 SEEDS = range(10)
-FRESH = 3  # seeds of each shape that no run had before
+FRESH = 2  # seeds of each shape that no run had before
 WARNED = 0.95
 FALSE = 1.0  # alarms a quota and 30 days
 EXCLUDED = 0.05  # of all exhaustions, nobody could have warned of in time
@@ -123,8 +123,6 @@ def shortfalls(results: Results, names: Iterable[str]) -> list[str]:
             found.append(f"{name}: {got.false_rate:.2f} false alarms")
         if got.premature:
             found.append(f"{name}: {got.premature} alarms before min_elapsed")
-        if name == "all" and got.exhausted < (1 - EXCLUDED) * got.everything:
-            found.append(f"only {got.exhausted} of {got.everything} exhaustions are counted")
     return found
 
 
@@ -134,6 +132,7 @@ def test_limits_are_warned_of_in_time_and_seldom_falsely() -> None:
 
     assert not shortfalls(ours, ("all", *SHAPES))
     assert ours["all"].share_of_everything >= WARNED
+    assert ours["all"].exhausted >= (1 - EXCLUDED) * ours["all"].everything
     # What the figures are judged by can tell a good forecast from a bad one.
     assert shortfalls(simple, ("all", *SHAPES))
 

@@ -4,7 +4,8 @@ How fast usage grew says how it goes on only for a while. A burn of ten minutes 
 limit in five days is mostly a burst that ends within the hour, so each window is believed only
 for a while: the burn window for three times itself, a whole day and a whole week, which hold
 nights and weekends, for half of themselves. The longer two tell early of what is rather sure;
-what is near is seen by the short one, in time to do something about it.
+what is near is seen by the short one, in time to do something about it. Of days and weeks the
+three before tell what is still to come in this one, if all three say the same.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ AHEAD = 3  # burn windows,
 AHEAD_LEAST = timedelta(minutes=30)  # but so much at least: a warning must come in time
 AHEAD_LONG = 0.5  # days, weeks
 SPARE = 1.25  # what a day or a week foretells must be there even if time ran faster by this
+PAST = 3  # periods before this one, all of which must foretell it
+PAST_FROM = 0.25  # share of the limit that must be used before these tell anything
+PAST_ALIKE = 2  # times the least that the most of them may be
 KEEPS = 2  # what was foretold is still true up to so many times as far ahead
 RELEASE = 5  # times ``hold``
 
@@ -52,8 +56,16 @@ class Pace(NamedTuple):
     week: float | None = None
 
 
+class Past(NamedTuple):
+    """An earlier period: what was used until as late in it as it is now in this one, and in all."""
+
+    so_far: int
+    total: int
+
+
 class Usage(NamedTuple):
-    """A quota state now. ``start`` and ``end`` of its period None: not known."""
+    """A quota state now. ``start`` and ``end`` of its period None: not known. ``past``: of the
+    periods right before this one, as far as they compare."""
 
     used: int
     limit: int | None
@@ -61,6 +73,7 @@ class Usage(NamedTuple):
     end: datetime | None
     pace: Pace
     full: bool = False  # an alert of a threshold of 100 % or more fires
+    past: tuple[Past, ...] = ()
 
 
 class Known(NamedTuple):
@@ -124,6 +137,7 @@ def runs_out_at(rule: Rule, usage: Usage, now: datetime, *, fired: bool = False)
         _reached(remaining, burn, left, further * rule.ahead.total_seconds()),
         _reached(remaining, day, left / spare, AHEAD_LONG * further * DAY.total_seconds()),
         _reached(remaining, week, left / spare, AHEAD_LONG * further * WEEK.total_seconds()),
+        _reached(remaining, _rest(usage) / left, left / spare, left),
     )
     return None if nearest == _NEVER else now + timedelta(seconds=nearest)
 
@@ -137,6 +151,25 @@ def _reached(remaining: int, rate: float | None, left: float, ahead: float) -> f
         return _NEVER
     seconds = remaining / rate
     return seconds if seconds < left and seconds <= ahead else _NEVER
+
+
+def _rest(usage: Usage) -> float:
+    """What is still to be used in this period at least, as the ones before went on from here.
+
+    They count in full where as much was used by now, else by as much less; and not at all where
+    they differ among themselves.
+    """
+    if usage.limit is None or len(usage.past) < PAST or usage.used < PAST_FROM * usage.limit:
+        return 0.0
+    if any(past.so_far <= 0 for past in usage.past):
+        return 0.0
+    rests = [past.total - past.so_far for past in usage.past]
+    if min(rests) * PAST_ALIKE < max(rests):
+        return 0.0
+    return min(
+        rest * min(1.0, usage.used / past.so_far)
+        for rest, past in zip(rests, usage.past, strict=True)
+    )
 
 
 def _left(rule: Rule, usage: Usage, now: datetime) -> float | None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from quotabell.domain.forecast import Known, Pace, Usage
+from quotabell.domain.forecast import Known, Pace, Past, Usage
 from quotabell.store.database import Database
 from quotabell.store.queries import load
 
@@ -98,6 +98,7 @@ def _candidate(row: Any) -> Candidate:
             row["period_end"],
             Pace(row["burn"], row["day"], row["week"]),
             row["full"],
+            tuple(map(Past, row["so_far"] or (), row["totals"] or ())),
         ),
         Known(row["since"], row["against"], row["fired"]),
         None if told is None else msgspec.convert(told, datetime),
