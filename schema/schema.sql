@@ -99,6 +99,7 @@ begin
     ) values (
         a.user_id, a.id, a.seq, a.kind, a.status, a.level,
         format('%s %s', public.quotabell_name(a.quota, a.provider, a.model), case
+            when a.status = 'resolved' and a.reason = 'exhausted' then 'has run out'
             when a.status = 'resolved' and a.kind = 'forecast'
                 then 'does not run out early: ' || a.reason
             when a.status = 'resolved' then 'is resolved: ' || a.reason

@@ -370,6 +370,8 @@ async def test_where_no_threshold_tells_of_it_the_end_is_told(pool: Database, it
     await replica(pool).round()
 
     assert await it.transitions(state) == ["100", "exhausted"]
+    title = await it.value("select title from notification_history where transition = 'resolved'")
+    assert title == "openai / gpt-5 has run out"
 
 
 async def test_thresholds_below_100_stand_beside_it(pool: Database, it: Bell) -> None:
