@@ -104,7 +104,7 @@ begin
                 then 'does not run out early: ' || a.reason
             when a.status = 'resolved' then 'is resolved: ' || a.reason
             when a.kind = 'forecast' then 'runs out in about ' || public.quotabell_span(
-                coalesce((a.data ->> 'runsOutAt')::timestamptz, now()) - now())
+                coalesce((a.data ->> 'exhaustsAt')::timestamptz, now()) - now())
             -- Cut, not rounded: 99.99 % is not 100 %.
             else 'is at ' || trim_scale(div(a.tokens_used * 1000::numeric, a.token_limit) / 10)
                 || ' %' end),

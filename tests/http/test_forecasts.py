@@ -104,7 +104,7 @@ async def test_a_forecast_reaches_who_it_is_for_and_so_does_its_end(
     alert = await fired(client)
     assert (alert["level"], alert["tokensUsed"], alert["reason"]) == (100, 60, None)
     assert alert["stateId"] == str(state)
-    left = datetime.fromisoformat(alert["runsOutAt"]) - datetime.fromisoformat(alert["startedAt"])
+    left = datetime.fromisoformat(alert["exhaustsAt"]) - datetime.fromisoformat(alert["startedAt"])
     assert timedelta(seconds=390) < left <= timedelta(seconds=400)
     labels = {"user": "ada", "kind": "forecast"}
     assert await eventually(lambda: ops.metric(LEVEL, **labels)) == 100

@@ -111,7 +111,7 @@ async def test_a_limit_that_will_be_reached_is_told_with_its_facts(
     assert row["body"] == "60 of 100 tokens by alice, resets in 59 min"
     data = json.loads(row["data"])
     at = await it.value("select sampled_at from usage_burn")
-    assert abs(datetime.fromisoformat(data["runsOutAt"]) - at - 400 * MINUTE / 60) < MINUTE
+    assert abs(datetime.fromisoformat(data["exhaustsAt"]) - at - 400 * MINUTE / 60) < MINUTE
     assert data["burn"] == 0.1
     assert data["stateId"] == str(state)
     assert (data["tokensUsed"], data["tokenLimit"], data["percentage"]) == (60, 100, 60.0)
@@ -200,7 +200,7 @@ async def test_a_day_tells_hours_ahead(pool: Database, it: Bell) -> None:
     await foretell(pool)
 
     assert await it.level(state) == 100
-    told = await it.value("select (data ->> 'runsOutAt')::timestamptz - now() from alerts")
+    told = await it.value("select (data ->> 'exhaustsAt')::timestamptz - now() from alerts")
     assert abs(told - timedelta(hours=10)) < MINUTE
 
 
@@ -243,7 +243,7 @@ async def test_the_days_before_tell_hours_ahead_unless_one_is_missing(
 
     assert await it.level(state) == (None if gap else 100)
     if not gap:
-        told = await it.value("select (data ->> 'runsOutAt')::timestamptz - now() from alerts")
+        told = await it.value("select (data ->> 'exhaustsAt')::timestamptz - now() from alerts")
         assert timedelta(hours=7) < told < timedelta(hours=9)
 
 
@@ -390,7 +390,7 @@ async def test_what_it_says_is_kept_true_without_a_message(pool: Database, it: B
     await foretell(pool)
 
     [row] = await it.connection.fetch("select * from alerts where kind = 'forecast'")
-    left = datetime.fromisoformat(json.loads(row["data"])["runsOutAt"]) - row["started_at"]
+    left = datetime.fromisoformat(json.loads(row["data"])["exhaustsAt"]) - row["started_at"]
     assert abs(left - 100 * MINUTE / 60) < MINUTE / 4
     assert (row["tokens_used"], row["seq"]) == (90, 1)
     assert await it.value("select count(*) from notification_history where kind = 'forecast'") == 1

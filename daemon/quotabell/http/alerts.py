@@ -28,7 +28,7 @@ class Alert(msgspec.Struct, rename="camel"):
 
     ``level`` is the percentage that was reached, 100 of a forecast; ``seq`` counts its transitions.
     Tokens and percentage are those of the last change of its level. ``reason``: why it has ended.
-    ``runsOutAt``: when the limit will be reached, of a forecast that fires.
+    ``exhaustsAt``: when the limit will be reached, of a forecast that fires.
     """
 
     id: UUID
@@ -49,7 +49,7 @@ class Alert(msgspec.Struct, rename="camel"):
     acknowledged_by: str | None
     started_at: datetime
     ended_at: datetime | None
-    runs_out_at: datetime | None
+    exhausts_at: datetime | None
 
 
 class Alerts(msgspec.Struct, rename="camel"):

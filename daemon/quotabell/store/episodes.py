@@ -19,7 +19,7 @@ _AT_A_TIME = 1_000
 
 
 class Alert(NamedTuple):
-    """An alert. ``reason`` and ``ended_at`` None: it fires. ``runs_out_at``: of a forecast."""
+    """An alert. ``reason`` and ``ended_at`` None: it fires. ``exhausts_at``: of a forecast."""
 
     id: UUID
     state_id: UUID
@@ -38,7 +38,7 @@ class Alert(NamedTuple):
     acknowledged_by: str | None
     started_at: datetime
     ended_at: datetime | None
-    runs_out_at: datetime | None
+    exhausts_at: datetime | None
 
 
 class Level(NamedTuple):

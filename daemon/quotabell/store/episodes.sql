@@ -3,7 +3,7 @@
 -- listed: alerts, newest first; $1 whose, else everybody's
 select id, state_id, kind, status, user_id, quota, provider, model, level, seq, tokens_used,
     token_limit, reason, acknowledged_at, acknowledged_by, started_at, ended_at,
-    (data ->> 'runsOutAt')::timestamptz as runs_out_at
+    (data ->> 'exhaustsAt')::timestamptz as exhausts_at
 from alerts
 where ($1::text is null or user_id = $1)
     and ($2::text is null or provider ~ $2)
@@ -30,7 +30,7 @@ with target as (
 )
 select id, state_id, kind, status, user_id, quota, provider, model, level, seq, tokens_used,
     token_limit, reason, acknowledged_at, acknowledged_by, started_at, ended_at,
-    (data ->> 'runsOutAt')::timestamptz as runs_out_at
+    (data ->> 'exhaustsAt')::timestamptz as exhausts_at
 from (
     select * from acknowledged
     union all

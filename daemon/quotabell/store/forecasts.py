@@ -40,7 +40,7 @@ class Facts(msgspec.Struct, frozen=True, rename="camel"):
     """What messages of a forecast tell. ``burn``: tokens per second."""
 
     burn: float | None
-    runs_out_at: datetime | None
+    exhausts_at: datetime | None
 
 
 class Decision(msgspec.Struct, frozen=True):

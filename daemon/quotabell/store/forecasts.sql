@@ -35,7 +35,7 @@ with looked_at as materialized (
             where h.state_id = t.id and h.kind = 'threshold' and h.status = 'firing'
                 and h.level >= 100) as full,
         f.since, f.against, case when a.id is not null then coalesce(a.token_limit, 0) end as fired,
-        a.data ->> 'runsOutAt' as told, past.so_far, past.totals
+        a.data ->> 'exhaustsAt' as told, past.so_far, past.totals
     from looked_at c
     join token_usage t on t.id = c.state_id
     left join usage_burn b on b.state_id = t.id

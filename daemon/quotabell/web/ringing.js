@@ -138,7 +138,7 @@ export class Ringing {
 }
 
 function words(alert, now) {
-  const left = alert.runsOutAt ? Date.parse(alert.runsOutAt) - now : 0;
+  const left = alert.exhaustsAt ? Date.parse(alert.exhaustsAt) - now : 0;
   return left > 0 ? `runs out in ${duration(left)}` : WORDS[alert.kind];
 }
 
