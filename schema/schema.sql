@@ -111,13 +111,20 @@ begin
     ) values (
         a.user_id, a.id, a.seq, a.kind, a.status, a.level,
         format('%s %s', public.quotabell_name(a.quota, a.provider, a.model), case
+            when a.status = 'resolved' and a.reason = 'exhausted' then 'has run out'
+            when a.status = 'resolved' and a.kind = 'forecast'
+                then 'does not run out early: ' || a.reason
             when a.status = 'resolved' then 'is resolved: ' || a.reason
+            when a.kind = 'forecast' then 'runs out in about ' || public.quotabell_span(
+                coalesce((a.data ->> 'exhaustsAt')::timestamptz, now()) - now())
             -- Cut, not rounded: 99.99 % is not 100 %.
             else 'is at ' || trim_scale(div(a.tokens_used * 1000::numeric, a.token_limit) / 10)
                 || ' %' end),
-        format('%s of %s tokens%s', public.quotabell_tokens(a.tokens_used),
+        format('%s of %s tokens%s%s', public.quotabell_tokens(a.tokens_used),
             coalesce(public.quotabell_tokens(a.token_limit), 'an unknown number of'),
-            case when a.user_id <> '' then ' by ' || a.user_id else '' end),
+            case when a.user_id <> '' then ' by ' || a.user_id else '' end,
+            case when a.kind = 'forecast' and period_end > now()
+                then ', resets in ' || public.quotabell_span(period_end - now()) else '' end),
         jsonb_build_object(
             'stateId', a.state_id, 'quota', a.quota, 'provider', a.provider, 'model', a.model,
             'tokensUsed', a.tokens_used, 'tokenLimit', a.token_limit,
@@ -265,6 +272,88 @@ begin
         new.reason := 'no endpoint';
     end if;
     return new;
+end $$;
+
+CREATE FUNCTION public.quotabell_forecast(state uuid, action text, why text, silent boolean, facts jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    s public.token_usage;
+    a public.alerts;
+begin
+    if action = 'wait' then
+        insert into public.forecasts values (state, now()) on conflict do nothing;
+        return;
+    elsif action = 'drop' then
+        delete from public.forecasts where state_id = state;
+        return;
+    elsif action = 'keep' then
+        insert into public.forecasts values (state, now())
+        on conflict (state_id) do update set against = null;
+        return;
+    elsif action = 'clear' then
+        insert into public.forecasts as f values (state, now(), now())
+        on conflict (state_id) do update set against = coalesce(f.against, now());
+        return;
+    end if;
+    select * into s from public.token_usage where id = state for no key update;
+    if not found then
+        return;
+    end if;
+    select * into a from public.alerts
+    where state_id = state and kind = 'forecast' and status = 'firing' for no key update;
+    if action = 'fire' then
+        if a.id is not null or s.token_limit is null or s.tokens_used >= s.token_limit
+            or s.period_end <= now()
+            or exists (select from public.quotas where name = s.quota and phase = 'recount')
+        then
+            return;
+        end if;
+        insert into public.alerts (
+            state_id, kind, user_id, quota, provider, model, level, tokens_used, token_limit, data
+        ) values (
+            -- As bad as what it reaches.
+            s.id, 'forecast', s.user_id, s.quota, s.provider, s.model, 100, s.tokens_used,
+            s.token_limit, facts
+        ) returning * into a;
+        perform public.quotabell_announce(a);
+        insert into public.forecasts values (state, now())
+        on conflict (state_id) do update set against = null;
+    elsif action = 'note' then
+        update public.alerts set tokens_used = s.tokens_used, data = facts where id = a.id;
+    elsif action = 'end' then
+        delete from public.forecasts where state_id = state;
+        if a.id is null then
+            return;
+        end if;
+        update public.alerts set status = 'resolved', reason = why, ended_at = now(),
+            updated_at = now(), seq = seq + (not silent)::integer,
+            tokens_used = s.tokens_used, token_limit = s.token_limit, data = facts
+        where id = a.id returning * into a;
+        if not silent then
+            perform public.quotabell_announce(a);
+            return;
+        end if;
+        -- What it foretold has come, and is told as such.
+        update public.notification_history set status = 'suppressed',
+            error = 'the limit was reached before this was told'
+        where alert_id = a.id and status = 'pending' and enqueued_at is null;
+    end if;
+end $$;
+
+CREATE FUNCTION public.quotabell_forecast_safely(state uuid, action text, why text, silent boolean, facts jsonb) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '200ms'
+    AS $$
+begin
+    perform public.quotabell_forecast(state, action, why, silent, facts);
+    return true;
+exception when others then
+    raise warning 'quotabell: a forecast failed, the evaluator will repeat it: % (%)',
+        sqlerrm, sqlstate;
+    return false;
 end $$;
 
 CREATE FUNCTION public.quotabell_keep_parts(parent regclass, every text, first date, last date) RETURNS integer
@@ -662,6 +751,18 @@ begin
     return new;
 end $$;
 
+CREATE FUNCTION public.quotabell_span(span interval) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case
+        when seconds < 100 * 60 then trunc(greatest(seconds, 0) / 60) || ' min'
+        when seconds < 48 * 3600 then trunc(seconds / 3600) || ' h'
+        else trunc(seconds / 86400) || ' days'
+    end
+    from (select extract(epoch from span) as seconds) s
+$$;
+
 CREATE FUNCTION public.quotabell_subject() RETURNS text
     LANGUAGE sql STABLE
     RETURN NULLIF(((NULLIF(current_setting('request.jwt.claims'::text, true), ''::text))::json ->> 'sub'::text), ''::text);
@@ -966,6 +1067,12 @@ CREATE TABLE public.delivery_pauses (
     reason text NOT NULL
 );
 
+CREATE TABLE public.forecasts (
+    state_id uuid NOT NULL,
+    since timestamp with time zone NOT NULL,
+    against timestamp with time zone
+);
+
 CREATE TABLE public.leases (
     name text NOT NULL,
     holder text NOT NULL,
@@ -1186,7 +1293,8 @@ CREATE TABLE public.usage_burn (
     used bigint NOT NULL,
     lim bigint,
     burn double precision,
-    restarted_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
+    restarted_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    exhausts_at timestamp with time zone
 )
 WITH (fillfactor='70');
 
@@ -1295,6 +1403,9 @@ ALTER TABLE ONLY public.deliveries
 ALTER TABLE ONLY public.delivery_pauses
     ADD CONSTRAINT delivery_pauses_pkey PRIMARY KEY (origin);
 
+ALTER TABLE ONLY public.forecasts
+    ADD CONSTRAINT forecasts_pkey PRIMARY KEY (state_id);
+
 ALTER TABLE ONLY public.leases
     ADD CONSTRAINT leases_pkey PRIMARY KEY (name);
 
@@ -1381,6 +1492,8 @@ CREATE INDEX alerts_firing_of_name ON public.alerts USING btree (user_id, quota,
 
 CREATE UNIQUE INDEX alerts_firing_of_state ON public.alerts USING btree (state_id, kind) WHERE (status = 'firing'::text);
 
+CREATE INDEX alerts_forecasts ON public.alerts USING btree (state_id) WHERE ((kind = 'forecast'::text) AND (status = 'firing'::text));
+
 CREATE INDEX alerts_unannounced ON public.alerts USING btree (id) WHERE (announced_seq < seq);
 
 CREATE INDEX attempts_started ON public.attempts USING brin (started_at) WITH (pages_per_range='16', autosummarize='on');
@@ -1414,6 +1527,8 @@ CREATE INDEX rearm_scopes_waiting ON public.rearm_scopes USING btree (provider, 
 CREATE INDEX silences_ending ON public.silences USING btree (ends_at);
 
 CREATE INDEX token_thresholds_lowest ON public.token_thresholds USING btree (threshold_percentage) WHERE is_active;
+
+CREATE INDEX usage_burn_exhausting ON public.usage_burn USING btree (state_id) WHERE (exhausts_at IS NOT NULL);
 
 CREATE TRIGGER quotabell_announced AFTER UPDATE OF status ON public.notification_history FOR EACH ROW WHEN (((new.alert_id IS NOT NULL) AND (old.status = 'pending'::text) AND (new.status <> 'pending'::text))) EXECUTE FUNCTION public.quotabell_announced();
 
@@ -1476,6 +1591,8 @@ CREATE POLICY deliveries_own ON public.deliveries FOR SELECT USING (((channel = 
   WHERE ((h.id = deliveries.notification_id) AND (h.user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)))))));
 
 ALTER TABLE public.delivery_pauses ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.forecasts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.leases ENABLE ROW LEVEL SECURITY;
 
@@ -1570,6 +1687,10 @@ REVOKE ALL ON FUNCTION public.quotabell_delete_attempts() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_endpoint() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.quotabell_forecast(state uuid, action text, why text, silent boolean, facts jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_forecast_safely(state uuid, action text, why text, silent boolean, facts jsonb) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.quotabell_keep_parts(parent regclass, every text, first date, last date) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_lately(blocks integer) FROM PUBLIC;
@@ -1595,6 +1716,8 @@ REVOKE ALL ON FUNCTION public.quotabell_settings_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION public.quotabell_silence(of_provider text, of_model text, of_user text, of_quota text, of_kind text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_skip_failing() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_span(span interval) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_subject() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.quotabell_subject() TO quotabell_reader;
@@ -1672,6 +1795,7 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000304'),
     ('20261122000305'),
     ('20261122000401'),
+    ('20261122000501'),
     ('20261122000601'),
     ('20261122000801');
 
@@ -1682,6 +1806,7 @@ SELECT public.quotabell_protect(
     'channels',
     'deliveries',
     'delivery_pauses',
+    'forecasts',
     'leases',
     'notification_history',
     'outages',
@@ -1716,6 +1841,8 @@ SELECT public.quotabell_protect(
     'quotabell_channels(public.notification_history)',
     'quotabell_delete_attempts()',
     'quotabell_endpoint()',
+    'quotabell_forecast(uuid,text,text,boolean,jsonb)',
+    'quotabell_forecast_safely(uuid,text,text,boolean,jsonb)',
     'quotabell_keep_parts(regclass,text,date,date)',
     'quotabell_lately(integer)',
     'quotabell_lowest_threshold()',
@@ -1729,6 +1856,7 @@ SELECT public.quotabell_protect(
     'quotabell_settings_changed()',
     'quotabell_silence(text,text,text,text,text)',
     'quotabell_skip_failing()',
+    'quotabell_span(interval)',
     'quotabell_subject()',
     'quotabell_thresholds(text,text,text)',
     'quotabell_thresholds_bounded()',

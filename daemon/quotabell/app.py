@@ -47,6 +47,7 @@ from quotabell.service.deliver import Deliverer
 from quotabell.service.evaluate import Evaluator
 from quotabell.service.exposition import UsageExposition
 from quotabell.service.feed import AlertFeed
+from quotabell.service.forecast import Forecaster
 from quotabell.service.mirror import Mirror
 from quotabell.service.push import WebPushSender, keyring, topic_key
 from quotabell.service.reading import reading_of
@@ -69,6 +70,7 @@ from quotabell.store.embedded import EmbeddedPostgres
 from quotabell.store.episodes import EpisodeStore
 from quotabell.store.events import Counted, EventStore
 from quotabell.store.feed import FeedStore
+from quotabell.store.forecasts import ForecastStore
 from quotabell.store.history import HistoryStore
 from quotabell.store.instance import hold
 from quotabell.store.leases import LeaseStore
@@ -177,7 +179,9 @@ async def serve(
         )
         await retention.make_parts()
         usage_store = UsageStore(database)
-        exposition = UsageExposition(usage_store, event_store, sample_store, source_store, log)
+        exposition = UsageExposition(
+            usage_store, event_store, sample_store, source_store, EpisodeStore(database), log
+        )
         tasks.start(exposition.run())
         committer: usage.SnapshotCommitter = Committer(
             usage_store,
@@ -255,6 +259,7 @@ async def serve(
                 ringer.rearm,
                 ringer.ring_due,
                 ringer.make_good,
+                Forecaster(ForecastStore(database), config.alerts.forecast, log).foretell,
                 settler.forgotten,
                 silencer.end,
                 retention.keep_parts,

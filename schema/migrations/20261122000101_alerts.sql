@@ -121,6 +121,18 @@ as $$
     end
 $$;
 
+-- A span of time for people, cut: 0 min at least, then hours and days.
+create function public.quotabell_span(span interval) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when seconds < 100 * 60 then trunc(greatest(seconds, 0) / 60) || ' min'
+        when seconds < 48 * 3600 then trunc(seconds / 3600) || ' h'
+        else trunc(seconds / 86400) || ' days'
+    end
+    from (select extract(epoch from span) as seconds) s
+$$;
+
 -- What a quota state is called: provider and model, as far as its quota tells them apart.
 create function public.quotabell_name(quota text, provider text, model text) returns text
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -147,13 +159,20 @@ begin
     ) values (
         a.user_id, a.id, a.seq, a.kind, a.status, a.level,
         format('%s %s', public.quotabell_name(a.quota, a.provider, a.model), case
+            when a.status = 'resolved' and a.reason = 'exhausted' then 'has run out'
+            when a.status = 'resolved' and a.kind = 'forecast'
+                then 'does not run out early: ' || a.reason
             when a.status = 'resolved' then 'is resolved: ' || a.reason
+            when a.kind = 'forecast' then 'runs out in about ' || public.quotabell_span(
+                coalesce((a.data ->> 'exhaustsAt')::timestamptz, now()) - now())
             -- Cut, not rounded: 99.99 % is not 100 %.
             else 'is at ' || trim_scale(div(a.tokens_used * 1000::numeric, a.token_limit) / 10)
                 || ' %' end),
-        format('%s of %s tokens%s', public.quotabell_tokens(a.tokens_used),
+        format('%s of %s tokens%s%s', public.quotabell_tokens(a.tokens_used),
             coalesce(public.quotabell_tokens(a.token_limit), 'an unknown number of'),
-            case when a.user_id <> '' then ' by ' || a.user_id else '' end),
+            case when a.user_id <> '' then ' by ' || a.user_id else '' end,
+            case when a.kind = 'forecast' and period_end > now()
+                then ', resets in ' || public.quotabell_span(period_end - now()) else '' end),
         jsonb_build_object(
             'stateId', a.state_id, 'quota', a.quota, 'provider', a.provider, 'model', a.model,
             'tokensUsed', a.tokens_used, 'tokenLimit', a.token_limit,
@@ -477,7 +496,7 @@ insert into public.rearm_scopes default values;
 select public.quotabell_protect(
     'alerts', 'active_alerts', 'rearm_scopes',
     'quotabell_thresholds(text,text,text)', 'quotabell_name(text,text,text)', 'quotabell_lowest_threshold()', 'quotabell_tokens(bigint)',
-    'quotabell_announce(public.alerts)', 'quotabell_announced()',
+    'quotabell_span(interval)', 'quotabell_announce(public.alerts)', 'quotabell_announced()',
     'quotabell_ring(uuid)', 'quotabell_ring_safely(uuid)', 'quotabell_ring_trigger()',
     'quotabell_thresholds_changed()', 'quotabell_settings_changed()',
     'quotabell_writers()', 'quotabell_rearm(integer)');
@@ -501,6 +520,7 @@ drop function public.quotabell_ring_safely(uuid);
 drop function public.quotabell_ring(uuid);
 drop function public.quotabell_announced();
 drop function public.quotabell_announce(public.alerts);
+drop function public.quotabell_span(interval);
 drop function public.quotabell_tokens(bigint);
 drop function public.quotabell_lowest_threshold();
 drop function public.quotabell_name(text, text, text);

@@ -8,6 +8,9 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from tests.browser.common import PHONE, Site, live, order, quota
+from tests.support.bell import bell
+from tests.support.forecasts import burning
+from tests.support.postgres import Database
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -166,6 +169,23 @@ async def test_what_rings_is_shown_and_can_be_acknowledged(here: Site) -> None:
 
     await here.report(10)
     await expect(alert).to_have_count(0)
+
+
+async def test_a_forecast_says_when_it_runs_out(here: Site, fresh_database: Database) -> None:
+    async with bell(fresh_database.dsn) as it:
+        state = await burning(it, ends=600)
+        # As after the hold, so that the next round of evaluation fires it.
+        await it.execute(
+            "insert into forecasts values ($1, now() - interval '1 hour')"
+            " on conflict (state_id) do update set since = excluded.since",
+            state,
+        )
+    page = await here.page()
+
+    alert = page.locator("#ringing [data-alert]")
+    await expect(alert).to_contain_text(re.compile(r"60 %.*runs out in \d+ min"))
+    await alert.get_by_role("button", name="Acknowledge openai / gpt-5").click()
+    await expect(alert).to_contain_text("acked by local")
 
 
 async def test_what_rings_is_silenced_for_a_while_and_the_silence_ended(here: Site) -> None:

@@ -60,6 +60,7 @@ async def test_an_alert_is_shown_from_its_crossing_to_its_end(daemon: Client, it
         "acknowledgedBy": None,
         "endedAt": None,
         "subject": None,
+        "exhaustsAt": None,
     }
 
     await it.report(1, 100_000, user="ada")

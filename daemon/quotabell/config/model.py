@@ -161,11 +161,14 @@ class Thresholds(Section):
 
 
 class Forecast(Section):
-    """How fast usage grows, and where that leads."""
+    """How fast usage grows, and when it is told where that leads."""
 
     burn_window: Annotated[Duration, between(timedelta(minutes=5), timedelta(days=1))] = timedelta(
         minutes=10
     )
+    hold: Annotated[Duration, between(timedelta(0), timedelta(days=1))] = timedelta(minutes=2)
+    min_elapsed: Annotated[Number, between(0.0, 1.0)] = 0.05
+    horizon: Annotated[Duration, between(timedelta(0), timedelta(days=366))] = timedelta(0)
 
 
 class Alerts(Section):

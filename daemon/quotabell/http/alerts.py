@@ -27,8 +27,9 @@ class Alert(msgspec.Struct, rename="camel"):
     """An episode of one kind for one quota state, or for the ``subject`` of a stale or channel
     alert: these have no ``stateId``, level, tokens or percentage.
 
-    ``level`` is the percentage that was reached, ``seq`` counts its transitions. Tokens and
-    percentage are those of the last change of its level. ``reason``: why it has ended.
+    ``level`` is the percentage that was reached, 100 of a forecast; ``seq`` counts its transitions.
+    Tokens and percentage are those of the last change of its level. ``reason``: why it has ended.
+    ``exhaustsAt``: when the limit will be reached, of a forecast that fires.
     """
 
     id: UUID
@@ -50,6 +51,7 @@ class Alert(msgspec.Struct, rename="camel"):
     started_at: datetime
     ended_at: datetime | None
     subject: str | None
+    exhausts_at: datetime | None
 
 
 class Alerts(msgspec.Struct, rename="camel"):

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from quotabell.domain import exposition
 from quotabell.domain.exposition import (
+    ALERT_FAMILIES,
     BURN_FAMILIES,
     QUOTA_FAMILIES,
     SOURCE_FAMILIES,
@@ -24,6 +25,7 @@ from quotabell.domain.exposition import (
 from quotabell.domain.usage import StoredState
 from quotabell.errors import QuotabellError
 from quotabell.log import Logger
+from quotabell.store.episodes import EpisodeStore, Level
 from quotabell.store.events import Counted, EventStore, Total
 from quotabell.store.samples import Burning, SampleStore
 from quotabell.store.sources import ListedSource, SourceStore
@@ -122,12 +124,14 @@ class UsageExposition:
         events: EventStore,
         samples: SampleStore,
         sources: SourceStore,
+        alerts: EpisodeStore,
         log: Logger,
     ) -> None:
         self._usage = usage
         self._events = events
         self._samples = samples
         self._source_store = sources
+        self._alert_store = alerts
         self._log = log
         self.states: Part[CurrentState | StoredState] = Part(
             QUOTA_FAMILIES,
@@ -142,6 +146,12 @@ class UsageExposition:
         )
         self._burns: Part[Burning] = Part(
             BURN_FAMILIES, lambda state: state.id, exposition.burn_lines
+        )
+        self._alerts: Part[Level] = Part(
+            # Not their id: of two that overlap for a moment only one is shown.
+            ALERT_FAMILIES,
+            lambda alert: alert[1:],
+            exposition.alert_lines,
         )
         self._sources: Part[ListedSource] = Part(
             SOURCE_FAMILIES,
@@ -177,7 +187,7 @@ class UsageExposition:
                 await self._fresh.wait()
         await self.sums.catch_up()
         await self.states.catch_up()
-        parts = (self.sums, self.states, self._burns, self._sources)
+        parts = (self.sums, self.states, self._burns, self._alerts, self._sources)
         return "".join(text for part in parts for text in part.render()).encode()
 
     async def run(self) -> None:
@@ -198,5 +208,6 @@ class UsageExposition:
         await self.sums.refresh(self._events.totals())
         await self.states.refresh(self._usage.current())
         await self._burns.refresh(self._samples.burning())
+        await self._alerts.refresh(self._alert_store.levels())
         await self._sources.refresh(self._source_store.all())
         self._fresh.set()

@@ -2,7 +2,8 @@
 
 -- listed: alerts, newest first; $1 whose, else everybody's
 select id, state_id, kind, status, user_id, quota, provider, model, level, seq, tokens_used,
-    token_limit, reason, acknowledged_at, acknowledged_by, started_at, ended_at, subject
+    token_limit, reason, acknowledged_at, acknowledged_by, started_at, ended_at, subject,
+    (data ->> 'exhaustsAt')::timestamptz as exhausts_at
 from alerts
 where ($1::text is null or user_id = $1)
     and ($2::text is null or provider ~ $2)
@@ -28,9 +29,14 @@ with target as (
     returning a.*
 )
 select id, state_id, kind, status, user_id, quota, provider, model, level, seq, tokens_used,
-    token_limit, reason, acknowledged_at, acknowledged_by, started_at, ended_at, subject
+    token_limit, reason, acknowledged_at, acknowledged_by, started_at, ended_at, subject,
+    (data ->> 'exhaustsAt')::timestamptz as exhausts_at
 from (
     select * from acknowledged
     union all
     select * from target where not exists (select from acknowledged)
 ) as alert;
+
+-- levels: what of quotas fires, for /metrics
+select level, kind, user_id, quota, provider, model from alerts
+where status = 'firing' and subject = '';

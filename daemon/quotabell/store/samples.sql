@@ -3,9 +3,10 @@
 -- take: sample open states that changed since their last sample or still burn, and those whose
 -- burn can be told now; none again within $2. By id from $3 on, $4 at most; how many, and the
 -- last of them. The burn is what was added during the window $1: since the last sample before it,
--- or since 0 where the period began within it
+-- or since 0 where the period began within it, or the state was first used within it, which cannot
+-- be told of the period in which its quota was defined
 with due as materialized (
-    select t.id, t.tokens_used, t.token_limit, t.period_start,
+    select t.id, t.tokens_used, t.token_limit, t.period_start, t.period_end, t.quota, t.created_at,
         coalesce(b.restarted_at, '-infinity') as restarted_at
     from token_usage t
     left join usage_burn b on b.state_id = t.id
@@ -24,39 +25,52 @@ with due as materialized (
     select d.*, case
         when d.restarted_at > now() - $1 then null
         when d.period_start > now() - $1 then 0
-        else (
+        else coalesce((
             select s.used from usage_samples s
             where s.state_id = d.id and s.time <= now() - $1 and s.time >= d.restarted_at
             order by s.time desc
-            limit 1) end as base
+            limit 1), (
+            select 0 from quota_periods p
+            where p.quota = d.quota and p.period_start = d.period_start and p.continues
+                and d.created_at > now() - $1)) end as base
     from due d
-), measured as materialized (
+), burning as materialized (
     select b.*, case when base is not null
         then greatest(tokens_used - base, 0) / extract(epoch from $1)::float8 end as burn
     from based b
+), measured as materialized (
+    select b.*, case
+        when burn > 0 and token_limit > tokens_used and (token_limit - tokens_used) / burn
+            < extract(epoch from least(period_end, now() + interval '366 days') - now())
+            then now() + interval '1 second' * ((token_limit - tokens_used) / burn)
+        end as exhausts_at
+    from burning b
 ), sampled as (
     insert into usage_samples (state_id, time, used, lim, burn)
     select id, now(), tokens_used, token_limit, burn from measured
     order by id
     on conflict do nothing
 ), noted as (
-    insert into usage_burn as b (state_id, sampled_at, used, lim, burn)
-    select id, now(), tokens_used, token_limit, burn from measured
+    insert into usage_burn as b (state_id, sampled_at, used, lim, burn, exhausts_at)
+    select id, now(), tokens_used, token_limit, burn, exhausts_at from measured
     order by id
     on conflict (state_id) do update set
         sampled_at = excluded.sampled_at,
         used = excluded.used,
         lim = excluded.lim,
-        burn = excluded.burn
+        burn = excluded.burn,
+        exhausts_at = excluded.exhausts_at
     where b.sampled_at < excluded.sampled_at
 )
 select (select count(*) from due) as taken, (select id from due order by id desc limit 1) as last;
 
--- restart: what these states used so far does not tell how fast they burn
-update usage_burn set restarted_at = now(), burn = null
-where state_id in (
-    select state_id from usage_burn where state_id = any ($1::uuid[])
-    order by state_id for no key update);
+-- restart: what these states used so far does not tell how fast they burn, also of those that have
+-- not been sampled yet
+insert into usage_burn as b (state_id, sampled_at, used, restarted_at)
+select id, '-infinity', 0, now() from token_usage
+where id = any ($1::uuid[])
+order by id
+on conflict (state_id) do update set restarted_at = now(), burn = null, exhausts_at = null;
 
 -- sweep: forget the last samples of states that are gone; how many
 with gone as (

@@ -6,7 +6,7 @@ import { duration, percent, severity } from "./format.js";
 const NARROW = matchMedia("(max-width: 52rem)");
 
 const PATH = "/api/token-monitor/alerts";
-const WORDS = { threshold: "", forecast: "will run out early", stale: "stopped reporting", channel: "does not work" };
+const WORDS = { threshold: "", forecast: "runs out early", stale: "stopped reporting", channel: "does not work" };
 const nameOf = (alert) => alert.subject ?? `${alert.provider} / ${alert.model}`;
 const SHOWN = 6; // on a narrow screen half as many
 
@@ -107,7 +107,7 @@ export class Ringing {
   #item(alert, now) {
     const percentage = this.#percentage(alert);
     const since = `for ${duration(now - Date.parse(alert.startedAt))}`;
-    const about = [alert.userId, alert.quota === "reported" ? "" : alert.quota, WORDS[alert.kind]].filter(Boolean);
+    const about = [alert.userId, alert.quota === "reported" ? "" : alert.quota, words(alert, now)].filter(Boolean);
     return h(
       "li",
       {
@@ -139,6 +139,11 @@ export class Ringing {
       this.#changed(error);
     }
   }
+}
+
+function words(alert, now) {
+  const left = alert.exhaustsAt ? Date.parse(alert.exhaustsAt) - now : 0;
+  return left > 0 ? `runs out in ${duration(left)}` : WORDS[alert.kind];
 }
 
 const shown = () => (NARROW.matches ? SHOWN / 2 : SHOWN);
