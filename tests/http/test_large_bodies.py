@@ -13,7 +13,8 @@ from tests.support import stall
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# A busy machine can only make it look worse: its caches are shared, and pages take longer.
+# A busy machine can only make it look worse: its caches are shared, and pages take longer. What a
+# thread that only counts does to the loop grows as well.
 TRIES = 6
 # The others, which are much alike, are measured by `make bench`.
 FORMATS = ("litellm", "otlp-protobuf", "otlp-json", "events")
@@ -38,6 +39,6 @@ async def test_a_body_of_30_mb_does_not_hold_the_event_loop(
         held = await stall.longest_hold(stall.sent(client.url, large, file))
         usual = await stall.longest_hold(asyncio.to_thread(stall.count))
         found.append((round(held * 1000), round(usual * 1000)))
-        if held <= max(stall.BUDGET, usual):
+        if held <= max(stall.BUDGET, 2 * usual):
             return
     raise AssertionError(f"the event loop was held for ms (and by a thread that counts): {found}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import gzip
 import json
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
@@ -25,9 +27,10 @@ BUDGET = 0.025  # seconds
 _ITEMS = 10_000  # of a body at most
 _SEND = """
 import http.client, sys
-path, kind, port, file = sys.argv[1:]
+path, kind, encoding, port, file = sys.argv[1:]
 connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)
-connection.request("POST", path, open(file, "rb").read(), {"Content-Type": kind})
+connection.request("POST", path, open(file, "rb").read(), {"Content-Type": kind,
+    "Content-Encoding": encoding})
 print(connection.getresponse().status)
 """
 
@@ -38,6 +41,7 @@ class Large(NamedTuple):
     path: str
     kind: str
     make: Callable[[], bytes]
+    encoding: str = "identity"
 
 
 def _json(item: Callable[[int], dict[str, Any]], items: int) -> bytes:
@@ -107,6 +111,15 @@ def _otlp_protobuf() -> bytes:
     return body
 
 
+def _varied() -> bytes:
+    """As before, with texts that shrink to a half only."""
+    request = ExportTraceServiceRequest.FromString(_otlp_protobuf())
+    for span in request.resource_spans[0].scope_spans[0].spans:
+        span.attributes[2].value.string_value = os.urandom(SIZE // 1_000).hex()
+    body: bytes = request.SerializeToString()
+    return body
+
+
 def _otlp_json() -> bytes:
     def span(n: int) -> dict[str, Any]:
         return {
@@ -153,6 +166,7 @@ BODIES = {
     "cloudevents": Large("/api/ingest/cloudevents", JSON, _cloudevents),
     "otlp-protobuf": Large("/v1/traces", PROTOBUF, _otlp_protobuf),
     "otlp-json": Large("/v1/traces", JSON, _otlp_json),
+    "otlp-gzip": Large("/v1/traces", PROTOBUF, lambda: gzip.compress(_varied(), 1), "gzip"),
     "otlp-one-metric": Large("/v1/metrics", PROTOBUF, _one_metric),
     "events": Large("/api/token-monitor/events", JSON, _events),
     "update": Large("/api/token-monitor/update", JSON, _snapshots),
@@ -173,7 +187,8 @@ def as_started() -> Iterator[None]:
 async def sent(url: str, large: Large, file: Path) -> None:
     """Post a file, from a process of its own."""
     sender = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _SEND, large.path, large.kind, url.rpartition(":")[2], str(file)),
+        *(sys.executable, "-c", _SEND, large.path, large.kind, large.encoding),
+        *(url.rpartition(":")[2], str(file)),
         stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await sender.communicate()

@@ -20,7 +20,7 @@ from quotabell.formats import json_text
 
 Body = bytes | memoryview
 
-LARGE = 4 * 1024 * 1024
+LARGE = 8 * 1024 * 1024
 """Bytes of JSON that are decoded at once."""
 
 _STEP = 1024 * 1024  # bytes that a window grows by, and that are looked through at once
