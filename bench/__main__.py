@@ -7,7 +7,18 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 
-from bench import arrays, bell, bell_claim, bell_fanout, events, page, scrape, settling, update
+from bench import (
+    arrays,
+    bell,
+    bell_claim,
+    bell_fanout,
+    events,
+    page,
+    scrape,
+    settling,
+    stall,
+    update,
+)
 from bench.bell import Figure
 from bench.pairs import Comparison
 
@@ -23,6 +34,7 @@ BENCHES: dict[str, Callable[[int], AsyncIterator[Comparison | Figure]]] = {
     "memory": events.memory,
     "settling": settling.run,
     "page": page.run,
+    "stall": stall.run,
 }
 
 

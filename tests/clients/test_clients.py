@@ -11,7 +11,8 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,10 +22,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from quotabell.formats import otlp_answer
 from tests.http.client import Client
 from tests.support.daemon import DaemonProcess, process, write_config
 from tests.support.load import steady_port
-from tests.support.postgres import TEMPLATE, Cluster, Database
+from tests.support.postgres import TEMPLATE, Cluster, Database, connected
 from tests.support.waiting import eventually
 
 HERE = Path(__file__).parent
@@ -102,17 +104,26 @@ class Provider:
         )
 
 
-@pytest.fixture
-async def provider() -> AsyncIterator[Provider]:
-    made = Provider()
+@contextlib.asynccontextmanager
+async def serving(
+    path: str, handler: Callable[[web.Request], Awaitable[web.Response]]
+) -> AsyncIterator[str]:
+    """The URL of a server that answers POSTs of one path."""
     app = web.Application()
-    app.router.add_post("/v1/chat/completions", made.chat)
+    app.router.add_post(path, handler)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    yield made
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     await runner.cleanup()
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Provider]:
+    made = Provider()
+    async with serving("/v1/chat/completions", made.chat) as url:
+        made.url = f"{url}/v1"
+        yield made
 
 
 @contextlib.asynccontextmanager
@@ -169,6 +180,8 @@ async def test_what_the_provider_says_is_what_is_counted_although_the_daemon_is_
         signals,
         OTEL_EXPORTER_OTLP_ENDPOINT=daemon.url,
         OTEL_EXPORTER_OTLP_HEADERS=f"authorization=Bearer {TOKEN}",
+        # Exporters give up after 10 s, in which a busy machine may not have started the daemon.
+        OTEL_EXPORTER_OTLP_TIMEOUT="60",
         OPENAI_BASE_URL=provider.url,
     ) as client:
         await _counting(daemon, provider)
@@ -186,6 +199,114 @@ async def test_what_the_provider_says_is_what_is_counted_although_the_daemon_is_
         assert counted == provider.told
     together = sum(provider.told.values())
     assert sum(counted.values()) == together
+
+
+# LiteLLM takes ten seconds to start on a busy machine.
+@pytest.mark.parametrize(
+    ("name", "kills"), [("killed_opentelemetry.py", 2), ("killed_litellm.py", 1)]
+)
+async def test_a_killed_client_that_sends_again_counts_each_call_once(
+    daemon: DaemonProcess,
+    own_database: Database,
+    provider: Provider,
+    tmp_path: Path,
+    name: str,
+    kills: int,
+) -> None:
+    settings = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": daemon.url,
+        "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer {TOKEN}",
+        "GENERIC_LOGGER_ENDPOINT": f"{daemon.url}/api/ingest/litellm",
+        "GENERIC_LOGGER_HEADERS": f"Authorization=Bearer {TOKEN}",
+        "DEFAULT_FLUSH_INTERVAL_SECONDS": "1",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "OPENAI_BASE_URL": provider.url,
+    }
+    for _ in range(kills):
+        async with program(name, str(tmp_path), **settings):
+            await eventually(partial(provider.has_had, provider.calls + 3), timeout=120)
+            await _counting(daemon, provider)
+        # It was killed here, with calls under way and some that it had not sent.
+    async with program(name, str(tmp_path), **settings) as client:
+        await eventually(partial(provider.has_had, provider.calls + 3), timeout=120)
+        async with asyncio.timeout(120):
+            out, _ = await client.communicate(b"\n")
+    assert out.splitlines()[-1] == b"sent"
+
+    async with connected(own_database.dsn) as connection:
+        rows = await connection.fetch(
+            "select input, cache_read, cache_write, output, reasoning, other from usage_events"
+        )
+    calls = [row["input"] for row in rows]  # the provider's n-th call took n of input
+    assert sorted(map(tuple, rows)) == [(n, 2 * n, 0, 3 * n, n, 0) for n in sorted(calls)]
+    assert len(set(calls)) == len(calls), "a call was counted twice"
+    assert max(calls) <= provider.calls
+    acknowledged = (tmp_path / "acknowledged").read_text().split()
+    assert {int(told.removeprefix("chatcmpl-")) for told in acknowledged} <= set(calls)
+    assert sum((await totals(daemon, "gpt-5")).values()) == 7 * sum(calls)
+
+
+async def test_what_litellms_otel_callback_says_is_what_the_provider_said(
+    daemon: DaemonProcess, provider: Provider
+) -> None:
+    async with program(
+        "with_litellm_otel.py",
+        "5",
+        OTEL_EXPORTER="otlp_http",
+        OTEL_ENDPOINT=f"{daemon.url}/v1/traces",
+        OTEL_HEADERS=f"authorization=Bearer {TOKEN}",
+        LITELLM_LOCAL_MODEL_COST_MAP="True",
+        OPENAI_BASE_URL=provider.url,
+    ) as client:
+        async with asyncio.timeout(120):
+            out, _ = await client.communicate()
+    assert out.splitlines()[-1] == b"sent"
+
+    assert provider.calls == 5
+    assert await totals(daemon, "gpt-5") == provider.told
+
+
+async def test_the_sdk_of_cloudevents_is_understood_in_each_of_its_modes(
+    daemon: DaemonProcess,
+) -> None:
+    url = f"{daemon.url}/api/ingest/cloudevents"
+    async with program("with_cloudevents.py", url, TOKEN) as client:
+        async with asyncio.timeout(60):
+            out, _ = await client.communicate()
+    assert out.splitlines()[-1] == b"sent"
+
+    assert await totals(daemon, "gpt-5") == {"input": 14, "output": 4}
+    async with aiohttp.ClientSession() as session:
+        scraper = Client(session, daemon.url).with_token("token-of-prometheus")
+        requests = await scraper.metric("quotabell_requests_total", user='Jürgen "J" 100%')
+    assert requests == 2
+
+
+REFUSALS = (400, 401, 403, 413, 415)
+RETRIED = (429, 502, 503, 504)
+
+
+async def test_exporters_repeat_only_what_they_are_asked_to_repeat() -> None:
+    asked: Counter[int] = Counter()
+
+    async def answer(request: web.Request) -> web.Response:
+        status = int(request.match_info["status"])
+        asked[status] += 1
+        if status in RETRIED and asked[status] > 1:
+            return web.Response(content_type="application/x-protobuf")
+        body = otlp_answer.status(status, "for this test", as_json=False)
+        headers = {"Retry-After": "1"} if status in RETRIED else {}
+        return web.Response(
+            status=status, body=body, headers=headers, content_type="application/x-protobuf"
+        )
+
+    async with serving("/{status}/v1/traces", answer) as url:
+        urls = [f"{url}/{status}/v1/traces" for status in (*REFUSALS, *RETRIED)]
+        async with program("refused_exports.py", *urls) as client, asyncio.timeout(90):
+            out, _ = await client.communicate()
+
+    assert json.loads(out.splitlines()[-1]) == [False] * len(REFUSALS) + [True] * len(RETRIED)
+    assert asked == dict.fromkeys(REFUSALS, 1) | dict.fromkeys(RETRIED, 2)
 
 
 async def _counting(daemon: DaemonProcess, provider: Provider) -> None:

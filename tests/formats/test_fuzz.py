@@ -19,17 +19,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quotabell.config.sources import Identity
-from quotabell.domain.events import UsageEvent
+from quotabell.domain.events import Kinds, UsageEvent
 from quotabell.domain.usage import BIGINT_MAX, NAME_MAX
 from quotabell.errors import Malformed, Rejected, TooLarge
 from quotabell.formats import (
     cloudevents,
     events,
+    json_reader,
     litellm,
     otlp_json,
     otlp_proto,
     otlp_series,
     otlp_usage,
+    received,
+    snapshot,
 )
 from quotabell.formats.event_body import ID_MAX, Bounds
 from quotabell.formats.names import Names
@@ -48,6 +51,17 @@ OF: dict[str, Callable[[Any, Read], Received]] = {
 COMMON: dict[str, Any] = {"now": NOW, "future_skew": SKEW, "oldest": OLDEST, "max_batch": 500}
 
 
+BESIDE = {"specversion": "1.0", "id": "1", "source": "s", "type": "prompt", "subject": "u"}
+BINARY = {name: value for name, value in COMMON.items() if name != "max_batch"}
+
+
+def _as_events(decoded: snapshot.Decoded) -> list[UsageEvent]:
+    return [
+        UsageEvent("", None, None, s.provider, s.model, s.user_id, *Kinds(s.tokens_used))
+        for s in decoded.snapshots
+    ]
+
+
 def decode(name: str, body: bytes) -> list[UsageEvent]:
     """What a decoder makes of a body; nothing, if it refuses it as it should."""
     try:
@@ -55,8 +69,12 @@ def decode(name: str, body: bytes) -> list[UsageEvent]:
             return litellm.decode(body, users=Identity().litellm, **COMMON).events
         if name == "cloudevents":
             return cloudevents.decode(body, **COMMON).events
+        if name == "cloudevents-binary":
+            return cloudevents.decode_binary(BESIDE, body, **BINARY).events
         if name == "events":
             return events.decode(body, **COMMON).events
+        if name == "update":
+            return _as_events(snapshot.decode(body, now=NOW, future_skew=SKEW, max_batch=500))
         signal, encoding = name.split("-")
         apart = otlp_json.apart if encoding == "json" else otlp_proto.apart
         return OF[signal](apart(body, signal, READ.names), READ).events  # type: ignore[arg-type]
@@ -77,6 +95,8 @@ def seeds() -> dict[str, list[bytes]]:
             found["cloudevents"].append(body)
         elif request.path.startswith("/v1/"):
             found.setdefault(f"{request.path[4:]}-protobuf", []).append(body)
+    found["cloudevents-binary"] = [b'{"model":"m","prompt_tokens":5,"usage":{"input_tokens":1}}']
+    found["update"] = [b'[{"provider":"p","model":"m","tokensUsed":5,"tokenLimit":null}]']
     found["events"] = [b'{"id":"1","time":1795352258,"provider":"p","model":"m","inputTokens":5}']
     for signal in OF:
         found[f"{signal}-json"] = [_as_json(signal)]
@@ -119,13 +139,20 @@ def mutated(body: bytes, chance: random.Random) -> bytes:
 
 @pytest.mark.parametrize("name", sorted(SEEDS))
 @settings(max_examples=150)
-@given(seed=st.integers(0, 2**63))
-def test_mutated_requests_are_read_or_refused(name: str, seed: int) -> None:
+@given(seed=st.integers(0, 2**63), in_steps=st.booleans())
+def test_mutated_requests_are_read_or_refused(name: str, seed: int, in_steps: bool) -> None:
     chance = random.Random(seed)
     body = mutated(chance.choice(SEEDS[name]), chance)
     began = time.process_time()
 
-    for event in decode(name, body):
+    with pytest.MonkeyPatch.context() as patch:
+        if in_steps:  # as if it were large
+            patch.setattr(json_reader, "_STEP", 200)
+            for module in (json_reader, received, litellm, events, snapshot):
+                patch.setattr(module, "LARGE", 1000)
+            patch.setattr(otlp_proto, "_LARGE", 100)
+        found = decode(name, body)
+    for event in found:
         assert event.id is None or len(event.id.encode()) <= ID_MAX
         assert 0 <= min(event.kinds)
         assert event.total <= BIGINT_MAX

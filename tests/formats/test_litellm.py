@@ -11,7 +11,7 @@ import pytest
 from quotabell.config.sources import Identity
 from quotabell.domain.events import Kinds
 from quotabell.errors import Malformed, Rejected
-from quotabell.formats import items, litellm
+from quotabell.formats import litellm, received
 from quotabell.formats.received import Received
 
 NOW = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
@@ -74,7 +74,7 @@ def test_arrays_and_lines_are_items(
     body: str, at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not at_once:
-        monkeypatch.setattr(items, "AT_ONCE", 0)
+        monkeypatch.setattr(received, "LARGE", 0)
 
     assert [event.id for event in decode(body.encode()).events] == ["call-1", "2"]
 

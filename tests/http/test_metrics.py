@@ -41,6 +41,7 @@ class State(NamedTuple):
     tokens_used: int
     token_limit: int | None
     period_end: datetime | None
+    unit: str = "tokens"
 
 
 def _parsed(text: str) -> dict[str, dict[str, tuple[dict[str, str], float]]]:
@@ -75,6 +76,39 @@ async def test_any_label_survives_the_text_format(
     assert found["quotabell_quota_used_ratio"]["q2"][1] == 0.5
     assert found["quotabell_quota_reset_timestamp_seconds"].keys() == {"q2"}
     assert found["quotabell_quota_reset_timestamp_seconds"]["q2"][1] == 1795350600.0
+
+
+@pytest.mark.parametrize(
+    ("unit", "shown"),
+    [
+        ("tokens", {"quotabell_quota_used_tokens": 30.0, "quotabell_quota_limit_tokens": 40.0}),
+        (
+            "requests",
+            {"quotabell_quota_used_requests": 30.0, "quotabell_quota_limit_requests": 40.0},
+        ),
+        ("percent", {}),
+    ],
+)
+async def test_no_family_shows_another_unit_than_its_name_says(
+    unit: str, shown: dict[str, float]
+) -> None:
+    columns = exposition.columns(exposition.QUOTA_FAMILIES)
+    exposition.put(
+        columns, "1", exposition.state_lines(State("1", "q", *"pmu", 30, 40, None, unit))
+    )
+    text = "".join(exposition.render(exposition.QUOTA_FAMILIES, columns))
+    found = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert found == shown | {"quotabell_quota_used_ratio": 0.75}
+
+    at = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
+    burning = Burning("1", "u", "q", "p", "m", 30, 40, None, 0.5, at, unit)
+    burn, exhaustion = exposition.burn_lines(burning)
+    assert bool(burn) == (unit == "tokens")
+    assert exhaustion
 
 
 @settings(max_examples=10)

@@ -9,17 +9,18 @@ import json
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 
-from tests.http.client import Client, serving
+from tests.http.client import Client, Reply, serving
 from tests.http.test_outage import cut
 from tests.support.daemon import configure
 from tests.support.postgres import TEMPLATE, Cluster, Database, connected
@@ -33,6 +34,7 @@ TOKENS = [
     {"name": "apps", "token": "token-of-the-apps", "scopes": ["ingest"]},
     {"name": "alice", "token": "token-of-alice-1", "scopes": ["ingest"], "user": "alice"},
     {"name": "ops", "token": "token-of-the-ops", "scopes": ["admin"]},
+    {"name": "reader", "token": "token-of-a-reader", "scopes": ["read"]},
 ]
 
 
@@ -155,6 +157,40 @@ async def test_limits_are_kept_with_their_unit_and_reset(
     assert tuple(found) == ("reported:5h", "*", "percent", 87, 100, reset)
 
 
+async def test_learned_limits_are_exposed_in_their_unit(apps: Client, guarded: Client) -> None:
+    headers = {
+        "llm_provider-anthropic-ratelimit-requests-limit": "50",
+        "llm_provider-anthropic-ratelimit-requests-remaining": "20",
+        "llm_provider-anthropic-ratelimit-tokens-limit": "1000",
+        "llm_provider-anthropic-ratelimit-tokens-remaining": "400",
+        "llm_provider-anthropic-ratelimit-unified-5h-utilization": "0.87",
+    }
+    changes = {"custom_llm_provider": "units", "hidden_params": {"additional_headers": headers}}
+    await apps.post(LITELLM, json=item(**changes))
+
+    async def shown() -> dict[tuple[str, str], float]:
+        samples = await guarded.with_token("token-of-the-ops").samples("usage")
+        return {
+            (s.labels["quota"].removeprefix("reported:"), s.name.partition("quota_")[2]): s.value
+            for s in samples
+            if s.labels.get("provider") == "units" and "quota" in s.labels
+        }
+
+    async def all_shown() -> bool:
+        return {quota for quota, _ in await shown()} == {"requests", "tokens", "5h"}
+
+    await eventually(all_shown)
+    assert await shown() == {
+        ("requests", "used_requests"): 30,
+        ("requests", "limit_requests"): 50,
+        ("requests", "used_ratio"): 0.6,
+        ("tokens", "used_tokens"): 600,
+        ("tokens", "limit_tokens"): 1000,
+        ("tokens", "used_ratio"): 0.6,
+        ("5h", "used_ratio"): 0.87,
+    }
+
+
 # --- whose usage ---------------------------------------------------------------------------
 
 
@@ -218,6 +254,60 @@ async def test_cloudevents_count_once_by_their_source_and_id(
         assert reply.status == 200
 
     assert await totals(guarded, model=model) == {"input": 14}
+
+
+CE = {"ce-specversion": "1.0", "ce-source": "gateway", "ce-type": "prompt"}
+
+
+async def test_a_cloudevent_may_have_its_attributes_in_headers(
+    apps: Client, guarded: Client
+) -> None:
+    at = datetime.now(UTC).isoformat()
+    headers = CE | {
+        "CE-ID": "binary-1",
+        "Ce-Time": at,
+        "ce-subject": "J%C3%BCrgen%20%22J%22 100%25",
+        "ce-source": '"the \\"gate\\" way"',
+        "ce-extension": "is skipped",
+    }
+    data = {"model": "binary", "prompt_tokens": 7, "completion_tokens": 2}
+    for _ in range(2):
+        assert (await apps.post(CLOUDEVENTS, json=data, headers=headers)).status == 200
+    # The same event in structured mode has the same key and is the same event.
+    again = cloudevent(
+        id="binary-1", source='the "gate" way', subject='Jürgen "J" 100%', time=at, data=data
+    )
+    reply = await apps.post(
+        CLOUDEVENTS,
+        data=json.dumps(again),
+        headers={"Content-Type": "application/cloudevents+json"},
+    )
+    assert reply.json["duplicates"] == 1
+
+    found = await totals(guarded, model="binary", user='Jürgen "J" 100%')
+    assert found == {"input": 7, "output": 2}
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status", "field"),
+    [
+        ({}, b'{"model":"m","prompt_tokens":1}', 422, "id"),
+        ({"ce-id": "%ff"}, b"{}", 422, "ce-id"),
+        ({"ce-id": "1", "ce-time": "yesterday"}, b'{"model":"m","prompt_tokens":1}', 422, "time"),
+        ({"ce-id": "1"}, b"", 422, "data"),
+        ({"ce-id": "1"}, b'{"model":7}', 422, "data.model"),
+        ({"ce-id": "1", "ce-specversion": "0.3"}, b'{"prompt_tokens":1}', 422, "specversion"),
+        ({"ce-id": "1"}, b"{", 400, None),
+        ({"ce-id": "1", "Content-Type": "text/plain"}, b"{}", 415, None),
+    ],
+)
+async def test_what_is_wrong_with_a_cloudevent_in_headers_is_told(
+    apps: Client, headers: dict[str, str], body: bytes, status: int, field: str | None
+) -> None:
+    given = CE | {"Content-Type": "application/json"} | headers
+    problem = (await apps.post(CLOUDEVENTS, data=body, headers=given)).problem(status)
+    if field is not None:
+        assert [fault["field"] for fault in problem["errors"]] == [field]
 
 
 async def test_openmeters_clients_find_what_they_know(apps: Client) -> None:
@@ -375,7 +465,58 @@ async def test_what_no_exporter_sends_is_refused(
     headers = {"Content-Type": kind}
     reply = await apps.post("/v1/metrics", data=io.BytesIO(body), headers=headers)
 
-    reply.problem(status)
+    assert reply.status == status
+    assert refusal(reply)
+
+
+class Status(NamedTuple):
+    """A google.rpc.Status (google/rpc/status.proto)."""
+
+    code: int
+    message: str
+
+
+def refusal(reply: Reply) -> Status:
+    """What an answer in either encoding says."""
+    kind = reply.headers["Content-Type"].partition(";")[0]
+    if kind == "application/json":
+        return Status(**reply.json)
+    assert kind == "application/x-protobuf"
+    # Fields 1 and 2 are those of this message too, which the package for OTLP has.
+    file = descriptor_pb2.FileDescriptorProto(name="status.proto", package="check")
+    message = file.message_type.add(name="Status")
+    message.field.add(name="code", number=1, type=5, label=1)
+    message.field.add(name="message", number=2, type=9, label=1)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    found: Any = message_factory.GetMessageClass(pool.FindMessageTypeByName("check.Status"))()
+    found.ParseFromString(reply.body)
+    return Status(found.code, found.message)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-protobuf"])
+async def test_refusals_are_a_status_in_the_encoding_of_the_request(
+    guarded: Client, apps: Client, kind: str
+) -> None:
+    headers = {"Content-Type": kind}
+    for signal in ("traces", "logs", "metrics"):
+        path = f"/v1/{signal}"
+        broken = await apps.post(path, data=b"{", headers=headers)
+        assert (broken.status, refusal(broken).code) == (400, 3)
+        body = io.BytesIO(bytes(32 * 1024 * 1024 + 1))
+        large = await apps.post(path, data=body, headers=headers)
+        assert (large.status, refusal(large).code) == (413, 3)
+        assert "ingest.max_body" in refusal(large).message
+        odd = await apps.post(path, data=b"", headers={**headers, "Content-Encoding": "br"})
+        assert (odd.status, refusal(odd).code) == (415, 3)
+        nobody = await guarded.with_token("").post(path, data=b"", headers=headers)
+        assert (nobody.status, refusal(nobody).code) == (401, 16)
+        assert nobody.headers["WWW-Authenticate"].startswith("Bearer")
+        reader = await guarded.with_token("token-of-a-reader").post(path, data=b"", headers=headers)
+        assert (reader.status, refusal(reader).code) == (403, 7)
+        assert "scope ingest" in refusal(reader).message
+        asked = await apps.get(path, headers=headers)
+        assert (asked.status, refusal(asked).code, asked.headers["Allow"]) == (405, 12, "POST")
 
 
 async def test_cumulative_sums_count_what_they_grew_by(apps: Client, guarded: Client) -> None:
@@ -546,4 +687,12 @@ async def test_without_the_database_exporters_are_asked_to_come_again_soon(
         for path, body in bodies.items():
             reply = await client.post(path, json=body)
             assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+            if path.startswith("/v1/"):
+                assert refusal(reply).code == 14
+                kind = {"Content-Type": "application/x-protobuf"}
+                again = await client.post(path, data=b"", headers=kind)
+                assert again.status == 200  # nothing to store
+                again = await client.post("/v1/traces", data=protobuf("m"), headers=kind)
+                assert (again.status, again.headers["Retry-After"]) == (503, "1")
+                assert refusal(again).code == 14
     postgres_18.drop_database(database.name)

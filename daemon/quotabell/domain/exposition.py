@@ -26,18 +26,33 @@ class Family(NamedTuple):
 
 
 QUOTA_FAMILIES = (
-    Family("quotabell_quota_used_tokens", "Tokens used of a quota in its present period."),
-    Family("quotabell_quota_limit_tokens", "Limit of a quota; absent while it is not known."),
+    Family(
+        "quotabell_quota_used_tokens",
+        "Tokens used of a quota in its present period; absent for quotas that count anything else.",
+    ),
+    Family(
+        "quotabell_quota_limit_tokens",
+        "Limit of a quota of tokens; absent while it is not known.",
+    ),
     Family(
         "quotabell_quota_used_ratio",
-        "Used share of a quota's limit, 1 is all of it; absent while the limit is not known.",
+        "Used share of a quota's limit, whatever it counts, 1 is all of it; absent while the limit"
+        " is not known.",
     ),
     Family("quotabell_quota_reset_timestamp_seconds", "When the present period of a quota ends."),
+    Family(
+        "quotabell_quota_used_requests",
+        "Requests used of a quota that a provider counts in requests.",
+    ),
+    Family(
+        "quotabell_quota_limit_requests",
+        "Limit of a quota that a provider counts in requests; absent while it is not known.",
+    ),
 )
 BURN_FAMILIES = (
     Family(
         "quotabell_quota_burn_tokens_per_second",
-        "How fast a quota is used at present; absent while that is not known.",
+        "How fast a quota of tokens is used at present; absent while that is not known.",
     ),
     Family(
         "quotabell_quota_exhaustion_timestamp_seconds",
@@ -95,6 +110,8 @@ class Exposed(Labelled, Protocol):
     def token_limit(self) -> int | None: ...
     @property
     def period_end(self) -> datetime | None: ...
+    @property
+    def unit(self) -> str: ...
 
 
 class Burning(Exposed, Protocol):
@@ -140,15 +157,17 @@ def escape(value: str) -> str:
 
 
 def state_lines(state: Exposed) -> Lines:
-    """A quota state's lines."""
+    """A quota state's lines. Of one that counts percent only the ratio tells how much it is."""
     labels = _labels(state)
-    used, limit, end = state.tokens_used, state.token_limit, state.period_end
+    used, limit, end, unit = state.tokens_used, state.token_limit, state.period_end, state.unit
     names = [family.name for family in QUOTA_FAMILIES]
     return (
-        f"{names[0]}{labels} {used}\n",
-        f"{names[1]}{labels} {limit}\n" if limit else "",
+        f"{names[0]}{labels} {used}\n" if unit == "tokens" else "",
+        f"{names[1]}{labels} {limit}\n" if limit and unit == "tokens" else "",
         f"{names[2]}{labels} {used / limit!r}\n" if limit else "",
         f"{names[3]}{labels} {end.timestamp()!r}\n" if end else "",
+        f"{names[4]}{labels} {used}\n" if unit == "requests" else "",
+        f"{names[5]}{labels} {limit}\n" if limit and unit == "requests" else "",
     )
 
 
@@ -160,7 +179,7 @@ def burn_lines(state: Burning) -> Lines:
         state.tokens_used, state.token_limit, state.burn, state.at, state.period_end
     )
     return (
-        f"{rate}{labels} {state.burn!r}\n",
+        f"{rate}{labels} {state.burn!r}\n" if state.unit == "tokens" else "",
         f"{exhaustion}{labels} {reached.timestamp()!r}\n" if reached else "",
     )
 
@@ -217,7 +236,10 @@ def columns(families: Sequence[Family]) -> Columns:
 def put(into: Columns, key: object, lines: Lines) -> None:
     """Add or replace the lines of one state or sum."""
     for column, line in zip(into, lines, strict=True):
-        column[key] = line
+        if line:
+            column[key] = line
+        else:
+            column.pop(key, None)
 
 
 def render(families: Sequence[Family], columns: Columns) -> Iterator[str]:

@@ -61,6 +61,7 @@ class StoredState(NamedTuple):
     period_end: datetime | None
     before: datetime | None
     clock: datetime
+    unit: str = "tokens"
 
     @property
     def key(self) -> Key:

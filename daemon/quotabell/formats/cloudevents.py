@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 in the JSON format: one, or a batch of them.
+"""CloudEvents 1.0: one or a batch in the JSON format, or one whose attributes came beside its data.
 
 The data is what LiteLLM's OpenMeter callback sends (type ``litellm_tokens``), a provider's own
 usage, or OpenMeter's ``{"tokens", "type", "model"}``. The subject is the user. (source, id) is
@@ -7,15 +7,17 @@ the key, as the specification has it; the data's text fields other than names ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from quotabell.domain.events import Kinds, UsageEvent
-from quotabell.errors import FieldError
+from quotabell.errors import FieldError, Malformed
 from quotabell.formats import event_body, provider_usage, received
 from quotabell.formats.event_body import Bounds
+from quotabell.formats.json_reader import Body, Reader
 from quotabell.formats.provider_usage import Usage
 from quotabell.formats.received import Call, ItemDecoder, Received, cost, count
 
@@ -44,6 +46,9 @@ class _Envelope(msgspec.Struct, gc=False):
 
 
 _DECODER = ItemDecoder(_Envelope, "is no CloudEvent")
+_decode_data = msgspec.json.Decoder(_Data).decode
+_REQUIRED = ("specversion", "id", "source", "type")
+_OPTIONAL = ("subject", "time")
 _OUTPUT = frozenset({"output", "completion"})
 
 
@@ -58,7 +63,7 @@ class ReceivedEvents(Received):
 
 
 def decode(
-    body: bytes, *, now: datetime, future_skew: timedelta, oldest: datetime, max_batch: int
+    body: Body, *, now: datetime, future_skew: timedelta, oldest: datetime, max_batch: int
 ) -> ReceivedEvents:
     """The events of a body.
 
@@ -67,14 +72,47 @@ def decode(
     bounds = Bounds(now, now + future_skew, oldest)
     found = ReceivedEvents()
     for item in _DECODER.items(body, max_batch):
-        if isinstance(item, FieldError):
-            found.add(item)
-            continue
-        made = _event(item, bounds)
-        found.add(made)
-        if isinstance(made, UsageEvent):
-            found.foreign.append(item.type == LITELLM)
+        _add(found, item, bounds)
     return found
+
+
+def decode_binary(
+    attributes: Mapping[str, str],
+    data: Body,
+    *,
+    now: datetime,
+    future_skew: timedelta,
+    oldest: datetime,
+) -> ReceivedEvents:
+    """The event whose data is a body of its own (the binary content mode of HTTP), in JSON.
+
+    ``attributes`` are its others, as text. Raises Malformed for what is no JSON.
+    """
+    found = ReceivedEvents()
+    _add(found, _beside(attributes, data), Bounds(now, now + future_skew, oldest))
+    return found
+
+
+def _beside(attributes: Mapping[str, str], data: Body) -> _Envelope | FieldError:
+    for name in _REQUIRED:
+        if name not in attributes:
+            return FieldError(name, "is missing")
+    known = {name: attributes[name] for name in (*_REQUIRED, *_OPTIONAL) if name in attributes}
+    raw = Reader(data).raw() if data else b"null"
+    try:
+        return _Envelope(**known, data=None if raw == b"null" else _decode_data(raw))
+    except msgspec.ValidationError as error:
+        fault = received.place(error)
+        return FieldError(f"data.{fault.path}".rstrip("."), fault.message)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        raise Malformed("the data is not JSON") from None
+
+
+def _add(found: ReceivedEvents, item: _Envelope | FieldError, bounds: Bounds) -> None:
+    made = item if isinstance(item, FieldError) else _event(item, bounds)
+    found.add(made)
+    if isinstance(made, UsageEvent) and not isinstance(item, FieldError):
+        found.foreign.append(item.type == LITELLM)
 
 
 def _event(item: _Envelope, bounds: Bounds) -> UsageEvent | FieldError | None:

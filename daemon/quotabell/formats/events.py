@@ -19,6 +19,7 @@ from quotabell.domain.usage import BIGINT_MAX, NAME_MAX
 from quotabell.errors import FieldError, Malformed, TooLarge
 from quotabell.formats import event_body, items, provider_usage
 from quotabell.formats.event_body import ID_MAX, USAGES, Bounds, EventBody
+from quotabell.formats.json_reader import LARGE, Body
 from quotabell.formats.provider_usage import Tokens, Usage
 
 _BOM = b"\xef\xbb\xbf"
@@ -70,7 +71,7 @@ _decode_item = msgspec.json.Decoder(_Wire).decode
 
 
 def decode(
-    body: bytes,
+    body: Body,
     *,
     now: datetime,
     future_skew: timedelta,
@@ -87,7 +88,10 @@ def decode(
     large to say where.
     """
     bounds = Bounds(now, now + future_skew, oldest)
-    body = body.removeprefix(_BOM)
+    if len(body) > LARGE:
+        apart = items.lines(body, max_batch) if ndjson else items.each(body, max_batch)
+        return _each(apart, bounds)
+    body = bytes(body).removeprefix(_BOM)
     if ndjson:
         return _each(items.lines(body, max_batch), bounds)
     try:

@@ -6,21 +6,18 @@ looks. Each item keeps its own JSON, so that a wrong one can be refused alone.
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 
 from quotabell.errors import FieldError, Malformed, Rejected, TooLarge
 from quotabell.formats import json_text
-
-AT_ONCE = 4 * 1024 * 1024
-"""Bytes of JSON that are decoded in one step. While it lasts no other thread runs, also not the
-event loop's, so that larger bodies are decoded item by item."""
+from quotabell.formats.json_reader import LARGE, Body, Reader
 
 _SOLID = re.compile(rb"[^ \t\r\n]")
-_SOLID_TEXT = re.compile(r"[^ \t\r\n]")
+_NEWLINE = re.compile(rb"\n")
 _ELEMENT = re.compile(r"[^ \t\r\n,]")
 
 
@@ -53,75 +50,47 @@ def apart(body: bytes, max_batch: int) -> list[bytes] | bytes:
         raise Malformed("the JSON is nested too deeply") from None
 
 
-def each(body: bytes, max_batch: int) -> Iterator[bytes]:
+def each(body: Body, max_batch: int) -> Iterator[bytes]:
     """As `apart`, in small steps: the JSON of one item after the other.
 
     Other threads run between them. Raises Malformed for what is broken as a whole, Rejected for
     more than ``max_batch``, both possibly after some items.
     """
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise Malformed("the body is not UTF-8") from None
-    begin = _SOLID_TEXT.search(text)
-    if begin is None:
+    reader = Reader(body)
+    begin = reader.peek()
+    if not begin:
         raise Malformed("the body is empty")
+    if begin == "[":
+        yield from elements(reader, max_batch)
+        if reader.peek():
+            raise Malformed("broken JSON: something follows the array")
+        return
     try:
-        if begin.group() == "[":
-            yield from _in_array(text, begin.end(), max_batch)
-        elif _SOLID_TEXT.search(text, _end(text, begin.start())) is None:
-            yield body.removeprefix(codecs.BOM_UTF8)
-        else:
-            yield from lines(body, max_batch)
-    except RecursionError:
-        raise Malformed("the JSON is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        if begin.group() == "{" and _looks_like_lines(body, max_batch):
-            yield from lines(body, max_batch)
-            return
-        line, column = error.lineno, error.colno
-        raise Malformed(f"broken JSON: {error.msg} at line {line} column {column}") from None
-    except ValueError:  # CPython bounds the digits of an integer literal
-        raise Malformed("a number has too many digits") from None
+        item = reader.raw()
+        is_one = not reader.peek()
+    except Malformed:
+        if begin != "{" or not _looks_like_lines(body, max_batch):
+            raise
+        is_one = False
+    if is_one:
+        yield item
+    else:
+        yield from lines(body, max_batch)
 
 
-def _in_array(text: str, end: int, max_batch: int) -> Iterator[bytes]:
-    """The items of an array whose bracket ends at ``end``."""
-    more, found = False, 0
-    while True:
-        begin = _SOLID_TEXT.search(text, end)
-        if begin is not None and begin.group() == "]" and not more:
-            break
-        start = begin.start() if begin else len(text)
-        end = _end(text, start)
-        found += 1
-        bounded(found, max_batch)
-        yield text[start:end].encode("utf-8", "surrogatepass")
-        after = _SOLID_TEXT.search(text, end)
-        more = after is not None and after.group() == ","
-        if not more and (after is None or after.group() != "]"):
-            raise json.JSONDecodeError("Expecting ',' delimiter", text, end)
-        end = after.end() if more and after else end
-    if begin is not None and _SOLID_TEXT.search(text, begin.end()):
-        raise json.JSONDecodeError("Extra data", text, begin.end())
+def elements(reader: Reader, max_batch: int) -> Iterator[bytes]:
+    """The JSON of each element of an array; Rejected for more than ``max_batch``."""
+    for found, _ in enumerate(reader.elements()):
+        if found == max_batch:
+            raise Rejected([_too_many(max_batch)])
+        yield reader.raw()
 
 
-def _end(text: str, start: int) -> int:
-    """Where the JSON value ends that begins at ``start``; keeps nothing of it.
-
-    The hook is Python, so that other threads run between the objects of a large value.
-    """
-    try:
-        return json.JSONDecoder(object_pairs_hook=_forget).raw_decode(text, start)[1]
-    except StopIteration:
-        raise json.JSONDecodeError("Expecting value", text, start) from None
+def _too_many(max_batch: int) -> FieldError:
+    return FieldError("", f"more than {max_batch} items at once")
 
 
-def _forget(pairs: object) -> None:
-    return None
-
-
-def lines(body: bytes, max_batch: int) -> list[bytes]:
+def lines(body: Body, max_batch: int) -> list[bytes]:
     """The lines that are not blank, whatever is in them.
 
     Raises Malformed if there is none, Rejected for more than ``max_batch``.
@@ -130,17 +99,25 @@ def lines(body: bytes, max_batch: int) -> list[bytes]:
     if not found:
         raise Malformed("the body is empty")
     if len(found) > max_batch:
-        raise Rejected([FieldError("", f"more than {max_batch} items at once")])
+        raise Rejected([_too_many(max_batch)])
     return found
 
 
-def _lines(body: bytes) -> Iterator[bytes]:
+def _lines(body: Body) -> Iterator[bytes]:
     """Many blank lines cost no more than their bytes."""
     end = 0
     while begin := _SOLID.search(body, end):
-        end = body.find(b"\n", begin.end())
-        end = len(body) if end < 0 else end
-        yield body[begin.start() : end]
+        newline = _NEWLINE.search(body, begin.end())
+        end = newline.start() if newline else len(body)
+        yield _line(body[begin.start() : end])
+
+
+def _line(line: Body) -> bytes:
+    """A line; if it is large, without its long texts, so that it is decoded in a moment."""
+    if len(line) > LARGE:
+        with suppress(Malformed):
+            return Reader(line).raw()
+    return bytes(line)
 
 
 def _elements(text: str) -> Iterator[bytes]:
@@ -152,9 +129,9 @@ def _elements(text: str) -> Iterator[bytes]:
         yield text[begin.start() : end].encode()
 
 
-def _looks_like_lines(body: bytes, max_batch: int) -> bool:
+def _looks_like_lines(body: Body, max_batch: int) -> bool:
     first = _SOLID.search(body)
-    if first is None or first.group() == b"[":
+    if first is None or first[0] == b"[":
         return False
     return any(_is_object(line) for line in islice(_lines(body), max_batch))
 

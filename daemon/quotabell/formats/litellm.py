@@ -18,6 +18,7 @@ from quotabell.domain.events import Kinds, UsageEvent
 from quotabell.errors import FieldError
 from quotabell.formats import event_body, naming, provider_usage, ratelimits, received
 from quotabell.formats.event_body import Bounds
+from quotabell.formats.json_reader import LARGE, Body
 from quotabell.formats.provider_usage import Usage
 from quotabell.formats.received import Call, ItemDecoder, Received, cost, count, first
 
@@ -75,7 +76,7 @@ class Read(NamedTuple):
 
 
 def decode(
-    body: bytes,
+    body: Body,
     *,
     now: datetime,
     future_skew: timedelta,
@@ -89,7 +90,7 @@ def decode(
     """
     read = Read(Bounds(now, now + future_skew, oldest), users)
     found = Received()
-    if not body.strip(b" \t\r\n[]"):
+    if len(body) <= LARGE and not bytes(body).strip(b" \t\r\n[]"):
         return found  # an empty array is what is left when all was filtered
     for item in _DECODER.items(body, max_batch):
         if isinstance(item, FieldError):

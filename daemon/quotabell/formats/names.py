@@ -93,6 +93,10 @@ SPAN = Attributes(
     cost=(_USAGE + "cost", "operation.cost", "litellm.cost.total", "gen_ai.cost.total_cost"),
 )
 
+USAGE_TEXTS = ("metadata.usage_object",)
+"""Attributes that hold a provider's whole usage as text, where no attribute of its own tells cache
+and reasoning: LiteLLM's otel callback (its first version) writes it as Python writes a dict."""
+
 AGGREGATES = MappingProxyType(
     {
         # Spans that repeat what the calls within them consumed, or consume nothing themselves.

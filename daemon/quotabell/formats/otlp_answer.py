@@ -20,6 +20,33 @@ _REJECTED: dict[Signal, tuple[str, str]] = {
 }
 
 
+_CODES = {  # google.rpc.Code, google/rpc/code.proto
+    **{400: 3, 413: 3, 415: 3, 422: 3},  # INVALID_ARGUMENT
+    **{401: 16, 403: 7, 404: 5, 405: 12, 429: 8, 503: 14},
+}
+_INTERNAL = 13
+
+
+def status(http_status: int, message: str, as_json: bool) -> bytes:
+    """A google.rpc.Status; exporters go by the status of HTTP and may log this.
+
+    Its two fields are written by hand: the package that has them brings all of Google's.
+    """
+    code = _CODES.get(http_status, _INTERNAL)
+    if as_json:
+        return json.dumps({"code": code, "message": message}).encode()
+    text = message.encode("utf-8", "replace")
+    return b"\x08" + _varint(code) + b"\x12" + _varint(len(text)) + text
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
+
+
 def encode(signal: Signal, rejected: int, message: str, *, as_json: bool) -> bytes:
     """What was taken in full (no message), or but for ``rejected`` items, or with a warning."""
     in_proto, in_json = _REJECTED[signal]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
 from quotabell.errors import Malformed
-from quotabell.formats import json_text
+from quotabell.formats.json_reader import Body, Reader
 from quotabell.formats.names import Names, Signal
 from quotabell.formats.otlp import LONG, Attrs, Point, Record, Scope, Span, Value
 
@@ -36,32 +35,95 @@ class _Long(str):
     """The digest of a long text: enough to tell series apart."""
 
 
-def apart(body: bytes, signal: Signal, names: Names) -> Iterator[Span | Record | Point]:
-    """The spans, records or points of a request; Malformed if it is none."""
+def apart(body: Body, signal: Signal, names: Names) -> Iterator[Span | Record | Point]:
+    """The spans, records or points of a request; Malformed if it is none.
+
+    Read leaf by leaf, so that other threads run in between.
+    """
+    for scope, leaf in _leaves(Reader(body), signal):
+        if signal == "traces":
+            yield _span(scope, leaf)
+        elif signal == "logs":
+            yield _record(scope, leaf)
+        elif _text(leaf.get("name")) in names.metrics:
+            yield from _points(scope, leaf)
+
+
+Leaf = tuple[Scope, dict[str, Any]]
+
+
+def _leaves(reader: Reader, signal: Signal) -> Iterator[Leaf]:
     resources, scopes, leaves = _LAYERS[signal]
-    for resource_part in _objects(_parse(body), resources):
-        resource = _attributes(_object(resource_part, "resource"), with_long=True)
-        for scope_part in _objects(resource_part, scopes):
-            scope = Scope(resource, _text(_object(scope_part, "scope").get("name")))
-            for leaf in _objects(scope_part, leaves):
-                if signal == "traces":
-                    yield _span(scope, leaf)
-                elif signal == "logs":
-                    yield _record(scope, leaf)
-                elif _text(leaf.get("name")) in names.metrics:
-                    yield from _points(scope, leaf)
-
-
-def _parse(body: bytes) -> dict[str, Any]:
-    """The request without what is not needed. Other threads run between its objects."""
-    json_text.bounded(body)
-    try:
-        value = json.loads(body.decode("utf-8-sig"), object_hook=_slim)
-    except (ValueError, RecursionError):
-        raise Malformed("the body is no OTLP request in JSON") from None
-    if not isinstance(value, dict):
+    if reader.peek() != "{":
         raise Malformed("the body is no OTLP request in JSON: it is no object")
-    return value
+    for name in reader.members():
+        if name != resources:
+            reader.skip()
+            continue
+        for _ in _elements(reader, resources):
+            yield from _of_resource(reader, scopes, leaves)
+    if reader.peek():
+        raise Malformed("broken JSON: something follows the object")
+
+
+def _of_resource(reader: Reader, scopes: str, leaves: str) -> Iterator[Leaf]:
+    resource: dict[str, Value] = {}
+    known, before = False, []  # what came before the resource waits for it
+    for name in _members(reader, "resources"):
+        if name == "resource":
+            resource.update(_attributes(_described(reader), with_long=True))
+            known = True
+        elif name == scopes:
+            for _ in _elements(reader, scopes):
+                for leaf in _of_scope(reader, resource, leaves):
+                    if known:
+                        yield leaf
+                    else:
+                        before.append(leaf)
+        else:
+            reader.skip()
+    yield from before
+
+
+def _of_scope(reader: Reader, resource: Attrs, leaves: str) -> Iterator[Leaf]:
+    scope: Scope | None = None
+    before: list[dict[str, Any]] = []
+    for name in _members(reader, "scopes"):
+        if name == "scope":
+            scope = Scope(resource, _text(_described(reader).get("name")))
+        elif name == leaves:
+            for _ in _elements(reader, leaves):
+                leaf = reader.value(_slim)
+                if not isinstance(leaf, dict):
+                    raise Malformed(f"{leaves} must hold objects")
+                if scope is None:
+                    before.append(leaf)
+                else:
+                    yield scope, leaf
+        else:
+            reader.skip()
+    scope = scope or Scope(resource, "")
+    for leaf in before:
+        yield scope, leaf
+
+
+def _elements(reader: Reader, name: str) -> Iterator[None]:
+    """The elements of an array; none for null."""
+    if reader.peek() == "[":
+        yield from reader.elements()
+    elif reader.value():
+        raise Malformed(f"{name} must be an array")
+
+
+def _members(reader: Reader, name: str) -> Iterator[str]:
+    if reader.peek() != "{":
+        raise Malformed(f"{name} must be objects")
+    return reader.members()
+
+
+def _described(reader: Reader) -> dict[str, Any]:
+    found = reader.value(_slim)
+    return found if isinstance(found, dict) else {}
 
 
 def _slim(found: dict[str, Any]) -> Any:
@@ -81,7 +143,7 @@ def _slim(found: dict[str, Any]) -> Any:
 def _mapping(attributes: Any) -> Attrs:
     """Attributes as a mapping; only of them `_slim` makes tuples."""
     if not isinstance(attributes, list):
-        raise ValueError("attributes must be an array")
+        raise Malformed("attributes must be an array")
     return dict(pair for pair in attributes if isinstance(pair, tuple))
 
 

@@ -12,7 +12,15 @@ from quotabell.domain.events import Kinds, UsageEvent
 from quotabell.domain.series import Nesting
 from quotabell.errors import FieldError
 from quotabell.formats import naming, provider_usage, received
-from quotabell.formats.names import AGGREGATES, CACHE_BESIDE, SPAN, Attributes, LogRule, Names
+from quotabell.formats.names import (
+    AGGREGATES,
+    CACHE_BESIDE,
+    SPAN,
+    USAGE_TEXTS,
+    Attributes,
+    LogRule,
+    Names,
+)
 from quotabell.formats.otlp import (
     OTHER_SOURCE,
     Attrs,
@@ -123,6 +131,7 @@ def _usage(scope: Scope, attributes: Attrs, rule: LogRule) -> _Usage | None:
     names = rule.names
     provider = first(names.provider, attributes.get) or rule.provider
     kinds = _kinds(names, attributes, _nesting(scope, provider, rule.nesting))
+    kinds = _as_written(attributes, kinds)
     if not any(kinds):
         return None
     return _Usage(
@@ -153,6 +162,16 @@ def _kinds(names: Attributes, attributes: Attrs, nesting: Nesting) -> Kinds:
         nesting.cache_inside,
         nesting.reasoning_inside,
     )
+
+
+def _as_written(attributes: Attrs, kinds: Kinds) -> Kinds:
+    """What a client passes on as its provider wrote it, if that is all that was counted."""
+    for name in USAGE_TEXTS:
+        text = attributes.get(name)
+        told = provider_usage.written(text) if isinstance(text, str) else None
+        if told is not None and told.total == kinds.total:
+            return told
+    return kinds
 
 
 def _count(names: Iterable[str], attributes: Mapping[str, Any]) -> int:

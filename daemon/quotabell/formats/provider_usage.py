@@ -17,6 +17,7 @@ Breakdowns by modality (audio, image, text) cross these kinds and are not read.
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -28,6 +29,10 @@ from quotabell.domain.usage import BIGINT_MAX
 from quotabell.formats.json_text import NotANumber
 
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=BIGINT_MAX)] | None
+
+
+_PYTHON = re.compile(r"""'([^'"\\]*)'|\bNone\b|\bTrue\b|\bFalse\b""")
+_AS_JSON = {"None": "null", "True": "true", "False": "false"}
 
 
 class InputDetails(msgspec.Struct, gc=False):
@@ -82,6 +87,9 @@ class Usage(msgspec.Struct, gc=False):
     total_token_count: Tokens = None
 
 
+_decode = msgspec.json.Decoder(Usage).decode
+
+
 def kinds(usage: Usage) -> Kinds | None:
     """The disjoint kinds of a usage object; None: it holds no count at all.
 
@@ -116,6 +124,18 @@ def kinds(usage: Usage) -> Kinds | None:
         not thoughts,
     )
     return found if any(found) or _says_zero(u) else None
+
+
+def written(text: str) -> Kinds | None:
+    """The kinds of a usage object in a text: JSON, or a dict as Python writes it. None: it is none.
+
+    Of Python's forms those are understood that usage takes: plain words in quotes, None, booleans.
+    """
+    as_json = _PYTHON.sub(lambda found: _AS_JSON.get(found[0]) or f'"{found[1]}"', text)
+    try:
+        return kinds(_decode(as_json))
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return None
 
 
 def _cache_read(u: Usage) -> int:

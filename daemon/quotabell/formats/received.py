@@ -21,6 +21,7 @@ from quotabell.domain.usage import BIGINT_MAX, NAME_MAX, Snapshot
 from quotabell.errors import FieldError
 from quotabell.formats import event_body, items, naming
 from quotabell.formats.event_body import Bounds
+from quotabell.formats.json_reader import LARGE, Body
 
 MAX_ERRORS = 1_000
 _REFUSED = (msgspec.MsgspecError, RecursionError, UnicodeError)
@@ -74,12 +75,13 @@ class ItemDecoder(Generic[T]):
         self._decode_item = msgspec.json.Decoder(kind).decode
         self._unlike = FieldError("", unlike)
 
-    def items(self, body: bytes, max_batch: int) -> Sequence[T | FieldError]:
+    def items(self, body: Body, max_batch: int) -> Sequence[T | FieldError]:
         """Each item of a body, or what is wrong with it.
 
         Raises Malformed for what is no JSON, Rejected for no items or too many, TooLarge.
         """
-        if len(body) <= items.AT_ONCE:
+        if len(body) <= LARGE:
+            body = bytes(body)
             try:
                 whole = self._decode(body)
             except _REFUSED:

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from quotabell.domain.usage import BIGINT_MAX, NAME_MAX, Snapshot
 from quotabell.errors import FieldError, Malformed, Rejected
-from quotabell.formats import json_text
+from quotabell.formats import items, json_text
+from quotabell.formats.json_reader import LARGE, Body, Reader
 
 UNKNOWN_LIMITS = (0, -1)
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -38,9 +39,11 @@ class _Wire(msgspec.Struct, rename="camel", gc=False):
 
 
 _decode = msgspec.json.Decoder(_Wire | list[_Wire]).decode
+_decode_item = msgspec.json.Decoder(_Wire).decode
+_REFUSED = (msgspec.MsgspecError, RecursionError, UnicodeError)
 
 
-def decode(body: bytes, *, now: datetime, future_skew: timedelta, max_batch: int) -> Decoded:
+def decode(body: Body, *, now: datetime, future_skew: timedelta, max_batch: int) -> Decoded:
     """The snapshots of a body.
 
     ``now`` and ``future_skew`` bound timestamps ahead, ``max_batch`` an array's items.
@@ -48,17 +51,48 @@ def decode(body: bytes, *, now: datetime, future_skew: timedelta, max_batch: int
     TooLarge for what is wrong and too large to say where.
     """
     latest = now + future_skew
+    if len(body) > LARGE:
+        return _apart(body, latest, max_batch)
+    body = bytes(body)
     try:
         if not body.isascii():
             body.decode()  # what is skipped is not looked at
         wire = _decode(body)
-        items = wire if isinstance(wire, list) else [wire]
-        snapshots = [_snapshot(item, latest) for item in items]
-        if len(items) > max_batch or not items or None in snapshots:
+        reported = wire if isinstance(wire, list) else [wire]
+        snapshots = [_snapshot(item, latest) for item in reported]
+        if len(reported) > max_batch or not reported or None in snapshots:
             return _explain(body, latest, max_batch)
         return Decoded(snapshots, isinstance(wire, list))  # type: ignore[arg-type]
-    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+    except _REFUSED:
         return _explain(body, latest, max_batch)
+
+
+def _apart(body: Body, latest: datetime, max_batch: int) -> Decoded:
+    """A large body, one snapshot after the other."""
+    reader = Reader(body)
+    is_array = reader.peek() == "["
+    found: list[Snapshot] = []
+    errors: list[FieldError] = []
+    raws = items.elements(reader, max_batch) if is_array else iter([reader.raw()])
+    for index, raw in enumerate(raws):
+        try:
+            found.append(_one(raw, latest))
+        except Rejected as error:
+            place = index if is_array else None
+            errors += [FieldError(e.path, e.message, place) for e in error.errors]
+    if reader.peek():
+        raise Malformed("broken JSON: something follows the value")
+    if errors or not found:
+        raise Rejected(errors or [FieldError("", "the array is empty")])
+    return Decoded(found, is_array)
+
+
+def _one(raw: bytes, latest: datetime) -> Snapshot:
+    try:
+        snapshot = _snapshot(_decode_item(raw), latest)
+    except _REFUSED:
+        snapshot = None
+    return snapshot or _explain(raw, latest, 1).snapshots[0]
 
 
 def _snapshot(item: _Wire, latest: datetime) -> Snapshot | None:
@@ -147,14 +181,11 @@ class SnapshotBody(BaseModel):
 def _explain(body: bytes, latest: datetime, max_batch: int) -> Decoded:
     value, strict = json_text.parse(body)
     is_array = isinstance(value, list)
-    items = value if is_array else [value]
-    if not items:
-        raise Rejected([FieldError("", "the array is empty")])
-    if len(items) > max_batch:
-        raise Rejected([FieldError("", f"{len(items)} items; at most {max_batch} at once")])
+    reported = value if is_array else [value]
+    items.bounded(len(reported), max_batch)
     snapshots: list[Snapshot] = []
     errors: list[FieldError] = []
-    for position, item in enumerate(items):
+    for position, item in enumerate(reported):
         index = position if is_array else None
         try:
             snapshots.append(_validated(item, latest))

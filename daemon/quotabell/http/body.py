@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import mmap
 import zlib
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,15 +11,18 @@ from typing import TypeVar
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import PayloadEncodingError
 
+from quotabell.aside import undisturbed
 from quotabell.errors import Malformed, TooLarge, UnsupportedType
+from quotabell.formats.json_reader import Body
 
 OFF_LOOP_FROM = 256 * 1024  # bytes; larger bodies are decoded in a thread
+_PIECE = 64 * 1024  # bytes that are decompressed at once
 _ENCODINGS = ("gzip", "x-gzip", "deflate")
 
 T = TypeVar("T")
 
 
-async def read(request: web.Request, limit: int) -> bytes:
+async def read(request: web.Request, limit: int) -> Body:
     """The body, decompressed, at most ``limit`` bytes.
 
     Raises TooLarge, UnsupportedType (an encoding other than gzip and deflate) or Malformed
@@ -28,8 +31,11 @@ async def read(request: web.Request, limit: int) -> bytes:
     if request.content_length is not None and request.content_length > limit:
         raise TooLarge(_too_large(limit))
     try:
-        small = request.content_length and request.content_length < OFF_LOOP_FROM
-        body = await (request.read() if small else _chunks(request, limit))
+        body: Body
+        if request.content_length and request.content_length < OFF_LOOP_FROM:
+            body = await request.read()
+        else:
+            body = await _chunks(request, limit)
     except (web.RequestPayloadError, PayloadEncodingError):
         raise Malformed("the body does not arrive as its headers say") from None
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower()
@@ -38,30 +44,16 @@ async def read(request: web.Request, limit: int) -> bytes:
     if encoding not in _ENCODINGS:
         raise UnsupportedType(f"Content-Encoding {encoding[:50]!r}; gzip and deflate are read")
     inflater = _Inflater(body, encoding, limit)
-    if inflater.advance(OFF_LOOP_FROM):
-        return inflater.plain
-    await asyncio.to_thread(inflater.advance, limit + 1)
-    return inflater.plain
+    if not inflater.advance(OFF_LOOP_FROM):
+        await asyncio.to_thread(inflater.advance, limit + 1)
+    return inflater.plain.filled()
 
 
-async def decoded(body: bytes, decode: Callable[[bytes], T]) -> T:
+async def decoded(body: Body, decode: Callable[[Body], T]) -> T:
     """What ``decode`` makes of the body, off the event loop where the body is large."""
     if len(body) < OFF_LOOP_FROM:
         return decode(body)
-    return await asyncio.to_thread(_undisturbed, decode, body)
-
-
-def _undisturbed(decode: Callable[[bytes], T], body: bytes) -> T:
-    """Decode without looking for cycles meanwhile, of which decoders make none.
-
-    Among the objects that a large body gives, that takes a tenth of a second and more, during
-    which no other thread runs.
-    """
-    gc.disable()
-    try:
-        return decode(body)
-    finally:
-        gc.enable()
+    return await asyncio.to_thread(undisturbed, lambda: decode(body))
 
 
 def expect_json(request: web.Request) -> None:
@@ -74,17 +66,49 @@ def expect_json(request: web.Request) -> None:
         raise UnsupportedType(f"Content-Type {kind[:80]!r}; send application/json")
 
 
-async def _chunks(request: web.Request, limit: int) -> bytes:
+async def _chunks(request: web.Request, limit: int) -> Body:
     """A body that is large, or whose length was not declared, piece by piece.
 
     `Request.read` puts as many pieces together as there are, which takes too long at once.
     """
-    body = bytearray()
+    room = _Room(limit)
     async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > limit:
-            raise TooLarge(_too_large(limit))
-    return bytes(body)
+        room.add(chunk)
+    return room.filled()
+
+
+class _Room:
+    """Where a body is put together, never more than ``limit`` bytes.
+
+    A bytes object of 30 MB would be copied as it grows, and once more at its end, each time in
+    one step of 5 to 30 ms. Of this memory the system gives a page when it is written to.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._small = bytearray()
+        self._pages: mmap.mmap | None = None
+        self.size = 0
+
+    def add(self, piece: bytes) -> None:
+        """Raises TooLarge."""
+        end = self.size + len(piece)
+        if end > self._limit:
+            raise TooLarge(_too_large(self._limit))
+        if self._pages is None and end > OFF_LOOP_FROM:
+            self._pages = mmap.mmap(-1, self._limit, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self._pages[: self.size] = bytes(self._small)
+        if self._pages is None:
+            self._small += piece
+        else:
+            self._pages[self.size : end] = piece
+        self.size = end
+
+    def filled(self) -> Body:
+        """What was added."""
+        if self._pages is None:
+            return bytes(self._small)
+        return memoryview(self._pages)[: self.size].toreadonly()
 
 
 class _Inflater:
@@ -94,34 +118,39 @@ class _Inflater:
     one member of gzip is read: what would be left out must not be acknowledged.
     """
 
-    def __init__(self, body: bytes, encoding: str, limit: int) -> None:
-        self.plain = b""
+    def __init__(self, body: Body, encoding: str, limit: int) -> None:
+        self.plain = _Room(limit)
         self._encoding = encoding
-        self._limit = limit
-        self._rest = body
+        self._body = body
+        self._at = 0  # up to where it has been given to the stream
         bits = 31 if encoding != "deflate" else 15 if _has_zlib_header(body) else -15
         self._stream = zlib.decompressobj(bits)
 
     def advance(self, room: int) -> bool:
         """Decompress up to ``room`` bytes more; whether the end is reached."""
-        try:
-            piece = self._stream.decompress(self._rest, room)
-        except zlib.error:
-            raise Malformed(
-                f"the body is not {self._encoding}, as its Content-Encoding says"
-            ) from None
-        self.plain += piece
-        self._rest = self._stream.unconsumed_tail
-        if len(self.plain) > self._limit:
-            raise TooLarge(_too_large(self._limit))
-        if self._stream.unused_data:
+        until = self.plain.size + room
+        while not self._stream.eof and self.plain.size < until:
+            given = self._stream.unconsumed_tail or self._given()
+            try:
+                piece = self._stream.decompress(given, min(_PIECE, until - self.plain.size))
+            except zlib.error:
+                raise Malformed(
+                    f"the body is not {self._encoding}, as its Content-Encoding says"
+                ) from None
+            self.plain.add(piece)
+            if not given and not piece and not self._stream.eof:
+                raise Malformed(f"the {self._encoding} body ends early")
+        if self._stream.eof and (self._stream.unused_data or self._at < len(self._body)):
             raise Malformed(f"something follows the {self._encoding} body")
-        if not self._stream.eof and len(piece) < room:
-            raise Malformed(f"the {self._encoding} body ends early")
         return self._stream.eof
 
+    def _given(self) -> bytes:
+        """The next piece of what was sent."""
+        start, self._at = self._at, min(self._at + _PIECE, len(self._body))
+        return bytes(self._body[start : self._at])
 
-def _has_zlib_header(body: bytes) -> bool:
+
+def _has_zlib_header(body: Body) -> bool:
     return len(body) > 1 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
 
 

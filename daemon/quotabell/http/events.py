@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs, web
 
+from quotabell.aside import aside
 from quotabell.config import Ingest
 from quotabell.domain.events import Outcome, UsageEvent
 from quotabell.errors import FieldError, QuotabellError, Rejected, Unavailable
 from quotabell.formats import events
 from quotabell.formats.event_body import EventBody
+from quotabell.formats.json_reader import Body
 from quotabell.http import body
 from quotabell.http.auth import Caller
 from quotabell.http.explained import Explanation, ItemFault, RejectedItem, explained_item
@@ -65,7 +67,7 @@ def routes(
     for name in senders:
         counters(name)
 
-    def decode(raw: bytes, ndjson: bool) -> events.DecodedEvents:
+    def decode(raw: Body, ndjson: bool) -> events.DecodedEvents:
         at = now()
         return events.decode(
             raw,
@@ -84,7 +86,9 @@ def routes(
             ndjson = _is_ndjson(request)
             raw = await body.read(request, ingest.max_body)
             decoded = await body.decoded(raw, lambda data: decode(data, ndjson))
-            own = [_owned(event, caller) for event in decoded.events]
+            own = await aside(
+                len(decoded.events), lambda: [_owned(event, caller) for event in decoded.events]
+            )
             if dry:
                 return await _explain(store, own, decoded)
             outcomes, errors = await commit(committer, own, decoded.indices, decoded.errors)

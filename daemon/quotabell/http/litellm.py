@@ -14,6 +14,7 @@ from aiohttp import hdrs, web
 
 from quotabell.errors import QuotabellError
 from quotabell.formats import litellm
+from quotabell.formats.json_reader import Body
 from quotabell.formats.received import Received
 from quotabell.http import body
 from quotabell.http.auth import Caller
@@ -29,7 +30,7 @@ def routes(receivers: Receivers, senders: Sequence[str]) -> list[Route]:
     """The routes of this resource. ``senders``: who may report, so that series start at 0."""
     told = Told(receivers.metrics, KIND, senders)
 
-    def decode(raw: bytes) -> Received:
+    def decode(raw: Body) -> Received:
         now = receivers.now()
         return litellm.decode(
             raw,

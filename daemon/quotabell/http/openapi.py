@@ -118,7 +118,12 @@ def _operation(
             text = {"schema": {"type": "string"}}
             responses[str(status)]["content"] = {answer.content_type: text}
     for status in sorted(_faults(r)):
-        responses[str(status)] = {"$ref": f"#/components/responses/{FAULTS[status][0]}"}
+        name, meaning = FAULTS[status]
+        if r.wording is None:
+            responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
+        else:
+            content = {kind: {"schema": schema} for kind, schema in r.wording.content.items()}
+            responses[str(status)] = _fault(status, meaning) | {"content": content}
     return found | {"responses": responses}
 
 

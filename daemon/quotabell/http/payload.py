@@ -45,7 +45,7 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 async def read(request: web.Request, model: type[M]) -> M:
     """The body as ``model``; raises Malformed, TooLarge, UnsupportedType or Rejected."""
     body.expect_json(request)
-    value, strict = json_text.parse(await body.read(request, MAX_BODY))
+    value, strict = json_text.parse(bytes(await body.read(request, MAX_BODY)))
     if not isinstance(value, dict):
         raise Rejected([FieldError("", "must be an object")])
     try:

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 from prometheus_client import Counter
 
+from quotabell.aside import aside
 from quotabell.config import Ingest
 from quotabell.domain.events import Outcome, UsageEvent
 from quotabell.domain.usage import Snapshot
@@ -75,7 +76,9 @@ class Receivers:
         self, caller: Caller, kind: str, found: Received, signal: Signal | None = None
     ) -> Result:
         """Count events that came by ``kind``, each for its sender's user. Raises Unavailable."""
-        own = [self._owned(event, caller) for event in found.events]
+        own = await aside(
+            len(found.events), lambda: [self._owned(event, caller) for event in found.events]
+        )
         places = list(found.indices)
         instead: list[str] = []
         if signal is not None:

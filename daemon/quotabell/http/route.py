@@ -29,6 +29,14 @@ class Answer(NamedTuple):
         return self.model if isinstance(self.model, tuple) else (self.model,)
 
 
+class Wording(NamedTuple):
+    """How refusals are told where not as problem documents. ``tell`` turns such an answer into
+    the other; ``content``: JSON Schema by media type."""
+
+    tell: Callable[[web.Request, web.StreamResponse], web.StreamResponse]
+    content: dict[str, Any]
+
+
 class Query(NamedTuple):
     """A parameter of the query. ``schema``: JSON Schema."""
 
@@ -57,3 +65,4 @@ class Route:
     query: tuple[Query, ...] = ()
     faults: tuple[int, ...] = ()
     described: bool = True
+    wording: Wording | None = None

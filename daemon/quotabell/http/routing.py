@@ -48,7 +48,8 @@ def mount(
         if "GET" in methods:
             get = next(r for r in group if r.method == "GET")
             resource.add_route("HEAD", _endpoint(get, gate, draining, log))
-        wrong = Route("*", path, _wrong_method(methods), None, "wrong method")
+        wording = group[0].wording
+        wrong = Route("*", path, _wrong_method(methods), None, "wrong method", wording=wording)
         resource.add_route("*", _endpoint(wrong, gate, draining, log))
     unknown = Route("*", "/{path:.*}", _not_found, None, "unknown path")
     app.router.add_route("*", unknown.path, _endpoint(unknown, gate, draining, log))
@@ -78,6 +79,8 @@ def _endpoint(
                 log.exception("request failed", path=route.path)
             # Its client may have gone away, and nobody reads this.
             response = problem(500, "the daemon met an error of its own; its log says which")
+        if response.status >= 400 and route.wording is not None:
+            response = route.wording.tell(request, response)
         if draining.on:
             response.force_close()
         return response

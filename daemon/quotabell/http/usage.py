@@ -12,10 +12,12 @@ from aiohttp import hdrs, web
 from prometheus_client import Counter
 
 from quotabell import __version__
+from quotabell.aside import aside
 from quotabell.config import Ingest
 from quotabell.domain.usage import Receipt, Snapshot, shown_percentage
 from quotabell.errors import FieldError, QuotabellError, Rejected, Unavailable
 from quotabell.formats import snapshot
+from quotabell.formats.json_reader import Body
 from quotabell.http import body
 from quotabell.http.auth import Caller
 from quotabell.http.route import Answer, Route
@@ -76,7 +78,7 @@ def routes(
         counters(name)
     skew = ingest.future_skew
 
-    def decode(raw: bytes) -> snapshot.Decoded:
+    def decode(raw: Body) -> snapshot.Decoded:
         return snapshot.decode(
             raw, now=database.clock.now(), future_skew=skew, max_batch=ingest.max_batch
         )
@@ -109,8 +111,12 @@ def routes(
             raise
         _count(outcomes, stored)
         sources.took(source, len(stored))
-        data = [_shown(s, r) for s, r in zip(snapshots, stored, strict=True)]
-        return _json(Acknowledged(True, data if is_array else data[0]))
+
+        def shown() -> web.Response:
+            data = [_shown(s, r) for s, r in zip(snapshots, stored, strict=True)]
+            return _json(Acknowledged(True, data if is_array else data[0]))
+
+        return await aside(len(stored), shown)
 
     async def status(request: web.Request, caller: Caller) -> web.StreamResponse:
         up = database.up

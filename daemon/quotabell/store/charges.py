@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
+from quotabell.aside import aside
 from quotabell.domain import charging
 from quotabell.domain.charging import Counter, Entry, InForce, Position, Sum
 from quotabell.store.database import Connection
@@ -32,7 +33,9 @@ async def charge(
     """
     if not quotas.book.quotas or not entries:
         return Charged([], set())
-    come_to = await _positions(connection, charging.uncertain(entries, quotas))
+    size = len(entries)
+    uncertain = await aside(size, charging.uncertain, entries, quotas)
+    come_to = await _positions(connection, uncertain)
 
     def recounted(quota: str, position: Position) -> bool:
         done = come_to[quota]
@@ -41,8 +44,9 @@ async def charge(
     def sums(of: Sequence[Entry]) -> dict[Counter, Sum]:
         return charging.sums(charging.charges(of, quotas, recounted))
 
-    states = await add(connection, sums(entries))
-    delayed = {counter[:4] for counter in sums([e for e in entries if e.at < late])}
+    states = await add(connection, await aside(size, sums, entries))
+    before = [entry for entry in entries if entry.at < late]
+    delayed = {counter[:4] for counter in await aside(len(before), sums, before)}
     return Charged(states, {state.id for state in states if state.key in delayed})
 
 
@@ -75,7 +79,7 @@ async def add(connection: Connection, sums: Mapping[Counter, Sum]) -> list[Curre
         rows += await connection.fetch(_SQL["charge"], *columns)
     if less:
         rows += await _reduce(connection, less)
-    return [CurrentState(*row[: len(CurrentState._fields)]) for row in rows if row["open"]]
+    return [CurrentState(*row[:-1]) for row in rows if row["open"]]
 
 
 async def _reduce(connection: Connection, less: Mapping[Counter, Sum]) -> list[Any]:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from quotabell.aside import aside
 from quotabell.domain import explain as explaining
 from quotabell.domain.charging import Entry
 from quotabell.domain.events import (
@@ -25,6 +26,7 @@ from quotabell.domain.events import (
 from quotabell.domain.explain import Explained, Stored
 from quotabell.errors import Refused
 from quotabell.store.charges import Charged, charge
+from quotabell.store.columns import Columns, in_parts
 from quotabell.store.database import Connection, Database, Undone
 from quotabell.store.partitions import Partitions
 from quotabell.store.queries import load
@@ -133,19 +135,21 @@ class EventStore:
         )
 
     async def _count_events(self, connection: Connection, batch: Sequence[UsageEvent]) -> Counted:
-        reduced = reduce_repeats(batch, await _stored(connection, neighbour_keys(batch)))
+        size = len(batch)
+        neighbours = await aside(size, neighbour_keys, batch)
+        reduced = await aside(size, reduce_repeats, batch, await _stored(connection, neighbours))
         rows = await _insert(connection, reduced, self.database.clock.now())
-        changes = [_change(row, reduced.events[place].requests) for place, row in rows.items()]
-        totals = await _add(connection, changes)
+        totals = await _add(connection, await aside(size, _sums, reduced, rows))
         charged = await self._charge(connection, list(rows.values()))
-        return Counted(outcomes(batch, reduced, _before(reduced, rows)), totals, *charged)
+        return Counted(await aside(size, _outcomes, batch, reduced, rows), totals, *charged)
 
     async def _charge(self, connection: Connection, rows: Sequence[Any]) -> Charged:
         if not rows:
             return Charged([], set())
         quotas = await self.quotas.at(connection, rows[0]["in_force"])
         late = self.database.clock.now() - self.burn_window
-        return await charge(connection, [_entry(row) for row in rows], quotas, late)
+        entries = await aside(len(rows), lambda: [_entry(row) for row in rows])
+        return await charge(connection, entries, quotas, late)
 
     async def explain(self, batch: Sequence[UsageEvent]) -> list[Explained]:
         """What would become of each event of a batch if it came now; nothing is stored."""
@@ -176,6 +180,19 @@ async def _stored(connection: Connection, keys: Sequence[Key]) -> set[Key]:
 
 async def _insert(connection: Connection, reduced: Reduced, now: datetime) -> dict[int, Any]:
     """Write the events of a batch; the rows that are new or corrected, by their place in it."""
+    places, parts = await aside(len(reduced.events), _columns, reduced, now)
+    rows: list[Any] = []
+    for columns in parts:
+        rows += await connection.fetch(_SQL["insert"], *columns)
+    return await aside(
+        len(rows),
+        lambda: {places[row["source"], row["event_id"], row["day"]]: row for row in rows},
+    )
+
+
+def _columns(reduced: Reduced, now: datetime) -> tuple[dict[Key, int], list[Columns]]:
+    """Where each event of a batch stands in it, by its key, and the columns of their rows, in
+    parts that are written one after the other."""
     places: dict[Key, int] = {}
     values: list[tuple[Any, ...]] = []
     for place, (event, key) in enumerate(zip(reduced.events, reduced.keys, strict=True)):
@@ -195,8 +212,13 @@ async def _insert(connection: Connection, reduced: Reduced, now: datetime) -> di
                 event.cost_usd,
             )
         )
-    rows = await connection.fetch(_SQL["insert"], *zip(*values, strict=True))
-    return {places[row["source"], row["event_id"], row["day"]]: row for row in rows}
+    return places, in_parts(values, lambda row: row[:3])
+
+
+def _outcomes(
+    batch: Sequence[UsageEvent], reduced: Reduced, rows: Mapping[int, Any]
+) -> list[Outcome]:
+    return outcomes(batch, reduced, _before(reduced, rows))
 
 
 def _before(reduced: Reduced, rows: Mapping[int, Any]) -> list[int | None]:
@@ -251,13 +273,22 @@ def _change(row: Any, requests: int) -> _Change:
     return _Change(row["user_id"], row["provider"], row["model"], kinds, requests, cost)
 
 
-async def _add(connection: Connection, changes: Sequence[_Change]) -> list[Total]:
-    """Add changes to the running sums, one row a key."""
-    sums: dict[tuple[str, str, str], list[Any]] = {}
-    for change in changes:
+_Sums = dict[tuple[str, str, str], list[Any]]
+
+
+def _sums(reduced: Reduced, rows: Mapping[int, Any]) -> _Sums:
+    """What the rows of a batch add to the running sums, by their key."""
+    sums: _Sums = {}
+    for place, row in rows.items():
+        change = _change(row, reduced.events[place].requests)
         own = sums.setdefault(change[:3], [0] * len(KINDS) + [0, _NO_COST])
         for index, amount in enumerate((*change.kinds, change.requests, change.cost_usd)):
             own[index] += amount
+    return sums
+
+
+async def _add(connection: Connection, sums: _Sums) -> list[Total]:
+    """Add to the running sums, one row a key."""
     if not sums:
         return []
     columns = zip(*((*key, *amounts) for key, amounts in sums.items()), strict=True)

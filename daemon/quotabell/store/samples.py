@@ -45,6 +45,7 @@ class Burning(NamedTuple):
     period_end: datetime | None
     burn: float
     at: datetime
+    unit: str = "tokens"
 
 
 class Sample(NamedTuple):

@@ -91,7 +91,7 @@ where b.state_id = any ($1::uuid[]) and ($2::text is null or t.user_id = $2)
 
 -- burning: every open state whose burn is known, for /metrics
 select t.id::text, t.user_id, t.quota, t.provider, t.model, t.tokens_used, t.token_limit,
-    t.period_end, b.burn, greatest(t.updated_at, b.sampled_at) as at
+    t.period_end, b.burn, greatest(t.updated_at, b.sampled_at) as at, t.unit
 from current_usage t
 join usage_burn b on b.state_id = t.id
 where b.burn = 0 or b.burn > 0 and b.sampled_at > now() - interval '5 minutes';

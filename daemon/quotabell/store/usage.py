@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from quotabell.aside import aside
 from quotabell.domain.usage import Key, Receipt, Snapshot, StoredState, plan, receipts
 from quotabell.errors import Refused
+from quotabell.store.columns import AT_ONCE, in_parts
 from quotabell.store.database import Connection, Database, Undone
 from quotabell.store.queries import load
 
@@ -29,6 +31,7 @@ class CurrentState(NamedTuple):
     percentage: float | None
     reported_at: datetime
     period_end: datetime | None
+    unit: str = "tokens"
 
     @property
     def key(self) -> Key:
@@ -52,19 +55,21 @@ class UsageStore:
 
         Raises Refused, Conflict, Unavailable.
         """
-        now = self.database.clock.now()
-        peaks, finals = plan(batch, now)
-        if not peaks:
+        now, size = self.database.clock.now(), len(batch)
+        peaks, finals = await aside(size, plan, batch, now)
+        if not peaks and size <= AT_ONCE:
             async with self.database.connection(self.database.ingest) as connection:
                 stored = await _upsert(connection, finals)
-            return Reported(receipts(batch, stored, now), list(stored.values()))
+            answers = await aside(size, receipts, batch, stored, now)
+            return Reported(answers, list(stored.values()))
         async with self.database.transaction(self.database.ingest) as connection:
-            first = await _upsert(connection, peaks)
+            first = await _upsert(connection, peaks) if peaks else {}
             stored = await _upsert(connection, finals)
         answered = stored | {
             key: stored[key]._replace(before=state.before) for key, state in first.items()
         }
-        return Reported(receipts(batch, answered, now), list(stored.values()))
+        answers = await aside(size, receipts, batch, answered, now)
+        return Reported(answers, list(stored.values()))
 
     async def acceptable(self, batch: Sequence[Snapshot]) -> bool:
         """Whether the database would take these snapshots; nothing is stored."""
@@ -87,9 +92,19 @@ class UsageStore:
 
 
 async def _upsert(connection: Connection, rows: Sequence[Snapshot]) -> dict[Key, StoredState]:
-    provider, model, used, limit, user, at, quota, unit, reset = zip(*rows, strict=True)
-    records = await connection.fetch(
-        _SQL["report"], user, quota, provider, model, used, limit, at, unit, reset
-    )
+    records: list[Any] = []
+    for columns in await aside(len(rows), in_parts, rows, _order):
+        provider, model, used, limit, user, at, quota, unit, reset = columns
+        records += await connection.fetch(
+            _SQL["report"], user, quota, provider, model, used, limit, at, unit, reset
+        )
+    return await aside(len(records), _states, records)
+
+
+def _order(row: tuple[Any, ...]) -> Key:
+    return Snapshot(*row).key
+
+
+def _states(records: Sequence[Any]) -> dict[Key, StoredState]:
     states = [StoredState(*record) for record in records]
     return {state.key: state for state in states}

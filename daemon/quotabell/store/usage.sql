@@ -32,9 +32,9 @@ on conflict (user_id, quota, provider, model, period_start) do update set
     updated_at = now()
 returning
     id::text, user_id, quota, provider, model, tokens_used, token_limit, percentage, reported_at,
-    period_end, prev_reported_at as before, now() as clock;
+    period_end, prev_reported_at as before, now() as clock, unit;
 
 -- current: every quota state that is open now, for /metrics
 select id::text, user_id, quota, provider, model, tokens_used, token_limit, percentage,
-    reported_at, period_end
+    reported_at, period_end, unit
 from current_usage;
