@@ -61,6 +61,15 @@ CREATE FUNCTION public.quotabell_alert_subject_id(of_kind text, of_subject text)
     select md5(of_kind || '/' || of_subject)::uuid
 $$;
 
+CREATE FUNCTION public.quotabell_alert_told() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    new.told_at := now();
+    return new;
+end $$;
+
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
@@ -89,6 +98,7 @@ CREATE TABLE public.alerts (
     ended_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     episode bigint NOT NULL,
+    told_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT alerts_kind_check CHECK ((kind = ANY (ARRAY['threshold'::text, 'forecast'::text, 'stale'::text, 'channel'::text]))),
     CONSTRAINT alerts_reason_check CHECK ((reason = ANY (ARRAY['fell'::text, 'limit raised'::text, 'limit unknown'::text, 'threshold removed'::text, 'period over'::text, 'usage removed'::text, 'slower burn'::text, 'exhausted'::text, 'no forecast'::text, 'reports again'::text, 'source removed'::text, 'not watched'::text, 'longer silence allowed'::text, 'works again'::text, 'channel removed'::text, 'nobody subscribed'::text]))),
     CONSTRAINT alerts_status_check CHECK ((status = ANY (ARRAY['firing'::text, 'resolved'::text])))
@@ -941,6 +951,9 @@ CREATE TABLE public.deliveries (
     reason text,
     finished_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    told_level double precision,
+    waits_for bigint,
+    waits_anyway boolean DEFAULT false NOT NULL,
     CONSTRAINT deliveries_counted_check CHECK (((counted >= 0) AND (counted <= 1000000))),
     CONSTRAINT deliveries_due_check CHECK ((due > '-infinity'::timestamp with time zone)),
     CONSTRAINT deliveries_expires_at_check CHECK (isfinite(expires_at)),
@@ -966,12 +979,49 @@ CREATE TABLE public.delivery_pauses (
     reason text NOT NULL
 );
 
+CREATE TABLE public.digest_members (
+    digest uuid NOT NULL,
+    notification uuid NOT NULL,
+    state_id uuid NOT NULL,
+    kind text NOT NULL,
+    place bigint NOT NULL,
+    told_level double precision,
+    superseded boolean DEFAULT false NOT NULL
+);
+
+CREATE TABLE public.digests (
+    id uuid NOT NULL,
+    kind text NOT NULL,
+    ends boolean NOT NULL,
+    held boolean NOT NULL,
+    awaits uuid,
+    opened_at timestamp with time zone DEFAULT now() NOT NULL,
+    closes_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE public.leases (
     name text NOT NULL,
     holder text NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     renewed_at timestamp with time zone DEFAULT now() NOT NULL
 );
+
+CREATE VIEW public.notification_deliveries WITH (security_invoker='true') AS
+ SELECT deliveries.notification_id AS notification,
+    deliveries.id AS delivery,
+    deliveries.status,
+    deliveries.reason
+   FROM public.deliveries
+UNION ALL
+ SELECT m.notification,
+    d.id AS delivery,
+        CASE
+            WHEN m.superseded THEN 'superseded'::text
+            ELSE d.status
+        END AS status,
+    d.reason
+   FROM (public.digest_members m
+     JOIN public.deliveries d ON ((d.notification_id = m.digest)));
 
 CREATE VIEW public.notification_log WITH (security_invoker='true') AS
  SELECT created_at,
@@ -1086,9 +1136,13 @@ CREATE TABLE public.settings (
     hysteresis double precision DEFAULT 5 NOT NULL,
     generation integer DEFAULT 0 NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    min_interval interval DEFAULT '00:00:00'::interval NOT NULL,
+    repeat_interval interval DEFAULT '00:00:00'::interval NOT NULL,
     CONSTRAINT settings_default_thresholds CHECK (((array_position(default_thresholds, NULL::double precision) IS NULL) AND ((0)::double precision < ALL (default_thresholds)) AND ((1000)::double precision >= ALL (default_thresholds)))),
     CONSTRAINT settings_hysteresis CHECK (((hysteresis >= (0)::double precision) AND (hysteresis <= (1000)::double precision))),
-    CONSTRAINT settings_one_row CHECK (id)
+    CONSTRAINT settings_min_interval CHECK (((min_interval >= '00:00:00'::interval) AND (min_interval <= '31 days'::interval))),
+    CONSTRAINT settings_one_row CHECK (id),
+    CONSTRAINT settings_repeat_interval CHECK (((repeat_interval >= '00:00:00'::interval) AND (repeat_interval <= '366 days'::interval)))
 );
 
 CREATE TABLE public.silences (
@@ -1295,6 +1349,12 @@ ALTER TABLE ONLY public.deliveries
 ALTER TABLE ONLY public.delivery_pauses
     ADD CONSTRAINT delivery_pauses_pkey PRIMARY KEY (origin);
 
+ALTER TABLE ONLY public.digest_members
+    ADD CONSTRAINT digest_members_pkey PRIMARY KEY (digest, notification);
+
+ALTER TABLE ONLY public.digests
+    ADD CONSTRAINT digests_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.leases
     ADD CONSTRAINT leases_pkey PRIMARY KEY (name);
 
@@ -1381,6 +1441,8 @@ CREATE INDEX alerts_firing_of_name ON public.alerts USING btree (user_id, quota,
 
 CREATE UNIQUE INDEX alerts_firing_of_state ON public.alerts USING btree (state_id, kind) WHERE (status = 'firing'::text);
 
+CREATE INDEX alerts_to_repeat ON public.alerts USING btree (told_at) WHERE ((status = 'firing'::text) AND (acknowledged_at IS NULL) AND ((kind = 'forecast'::text) OR ((kind = 'threshold'::text) AND (level >= (100)::double precision))));
+
 CREATE INDEX alerts_unannounced ON public.alerts USING btree (id) WHERE (announced_seq < seq);
 
 CREATE INDEX attempts_started ON public.attempts USING brin (started_at) WITH (pages_per_range='16', autosummarize='on');
@@ -1389,11 +1451,21 @@ CREATE INDEX deliveries_due ON public.deliveries USING btree (asked, origin, due
 
 CREATE INDEX deliveries_due_first ON public.deliveries USING btree (asked, due, origin) WHERE (status = 'pending'::text);
 
+CREATE INDEX deliveries_failed_of_lane ON public.deliveries USING btree (lane, place) WHERE ((lane IS NOT NULL) AND (status = ANY (ARRAY['failed'::text, 'expired'::text])));
+
 CREATE INDEX deliveries_open_of_lane ON public.deliveries USING btree (lane, place) WHERE ((lane IS NOT NULL) AND (status = ANY (ARRAY['pending'::text, 'leased'::text])));
 
 CREATE INDEX deliveries_sent_of_lane ON public.deliveries USING btree (lane, place) WHERE ((lane IS NOT NULL) AND (status = 'sent'::text));
 
 CREATE UNIQUE INDEX deliveries_under_way ON public.deliveries USING btree (lane) WHERE (status = 'leased'::text);
+
+CREATE INDEX deliveries_waiting ON public.deliveries USING btree (waits_for) WHERE ((status = 'pending'::text) AND (waits_for IS NOT NULL));
+
+CREATE INDEX digest_members_of_notification ON public.digest_members USING btree (notification);
+
+CREATE INDEX digest_members_of_state ON public.digest_members USING btree (state_id, kind, place) WHERE (NOT superseded);
+
+CREATE INDEX digests_open ON public.digests USING btree (closes_at);
 
 CREATE INDEX notification_history_of_user ON public.notification_history USING btree (user_id, created_at DESC, id);
 
@@ -1414,6 +1486,8 @@ CREATE INDEX rearm_scopes_waiting ON public.rearm_scopes USING btree (provider, 
 CREATE INDEX silences_ending ON public.silences USING btree (ends_at);
 
 CREATE INDEX token_thresholds_lowest ON public.token_thresholds USING btree (threshold_percentage) WHERE is_active;
+
+CREATE TRIGGER quotabell_alert_told BEFORE UPDATE OF seq ON public.alerts FOR EACH ROW WHEN ((new.seq <> old.seq)) EXECUTE FUNCTION public.quotabell_alert_told();
 
 CREATE TRIGGER quotabell_announced AFTER UPDATE OF status ON public.notification_history FOR EACH ROW WHEN (((new.alert_id IS NOT NULL) AND (old.status = 'pending'::text) AND (new.status <> 'pending'::text))) EXECUTE FUNCTION public.quotabell_announced();
 
@@ -1452,6 +1526,15 @@ CREATE TRIGGER quotabell_touch BEFORE UPDATE ON public.token_thresholds FOR EACH
 ALTER TABLE ONLY public.deliveries
     ADD CONSTRAINT deliveries_notification_id_fkey FOREIGN KEY (notification_id) REFERENCES public.notification_history(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.digest_members
+    ADD CONSTRAINT digest_members_digest_fkey FOREIGN KEY (digest) REFERENCES public.digests(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.digest_members
+    ADD CONSTRAINT digest_members_notification_fkey FOREIGN KEY (notification) REFERENCES public.notification_history(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.digests
+    ADD CONSTRAINT digests_id_fkey FOREIGN KEY (id) REFERENCES public.notification_history(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.quota_periods
     ADD CONSTRAINT quota_periods_quota FOREIGN KEY (quota) REFERENCES public.quotas(name) ON DELETE CASCADE;
 
@@ -1476,6 +1559,14 @@ CREATE POLICY deliveries_own ON public.deliveries FOR SELECT USING (((channel = 
   WHERE ((h.id = deliveries.notification_id) AND (h.user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)))))));
 
 ALTER TABLE public.delivery_pauses ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.digest_members ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY digest_members_own ON public.digest_members FOR SELECT USING ((EXISTS ( SELECT
+   FROM public.notification_history h
+  WHERE ((h.id = digest_members.notification) AND (h.user_id = ( SELECT public.quotabell_subject() AS quotabell_subject))))));
+
+ALTER TABLE public.digests ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.leases ENABLE ROW LEVEL SECURITY;
 
@@ -1552,6 +1643,8 @@ ALTER TABLE public.vapid_keys ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON FUNCTION public.quotabell_alert_subject_id(of_kind text, of_subject text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.quotabell_alert_subject_id(of_kind text, of_subject text) TO quotabell_reader;
 
+REVOKE ALL ON FUNCTION public.quotabell_alert_told() FROM PUBLIC;
+
 GRANT SELECT ON TABLE public.alerts TO quotabell_reader;
 
 REVOKE ALL ON FUNCTION public.quotabell_announce(a public.alerts) FROM PUBLIC;
@@ -1625,6 +1718,8 @@ GRANT SELECT ON TABLE public.current_usage TO quotabell_reader;
 
 GRANT SELECT ON TABLE public.deliveries TO quotabell_reader;
 
+GRANT SELECT ON TABLE public.digest_members TO quotabell_reader;
+
 GRANT SELECT ON TABLE public.notification_log TO quotabell_reader;
 
 GRANT SELECT,DELETE ON TABLE public.push_subscriptions TO quotabell_reader;
@@ -1673,6 +1768,7 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000305'),
     ('20261122000401'),
     ('20261122000601'),
+    ('20261122000701'),
     ('20261122000801');
 
 SELECT public.quotabell_protect(
@@ -1682,6 +1778,8 @@ SELECT public.quotabell_protect(
     'channels',
     'deliveries',
     'delivery_pauses',
+    'digest_members',
+    'digests',
     'leases',
     'notification_history',
     'outages',
@@ -1706,9 +1804,11 @@ SELECT public.quotabell_protect(
     'vapid_keys',
     'active_alerts',
     'current_usage',
+    'notification_deliveries',
     'notification_log',
     'usage_by_provider',
     'quotabell_alert_subject_id(text,text)',
+    'quotabell_alert_told()',
     'quotabell_announce(public.alerts)',
     'quotabell_announce_subject(public.alerts)',
     'quotabell_announced()',

@@ -50,6 +50,7 @@ from quotabell.service.feed import AlertFeed
 from quotabell.service.mirror import Mirror
 from quotabell.service.push import WebPushSender, keyring, topic_key
 from quotabell.service.reading import reading_of
+from quotabell.service.repeat import Repeater
 from quotabell.service.retention import Retention
 from quotabell.service.ring import Ringer
 from quotabell.service.sample import Sampler
@@ -77,6 +78,7 @@ from quotabell.store.migrate import migrate
 from quotabell.store.periods import PeriodStore
 from quotabell.store.push import PushStore
 from quotabell.store.quotas import QuotaStore
+from quotabell.store.repeats import RepeatStore
 from quotabell.store.samples import SampleStore
 from quotabell.store.series import SeriesStore
 from quotabell.store.settings import SettingsStore
@@ -220,7 +222,7 @@ async def serve(
         channels = await stack.enter_async_context(OperatorChannels(feed_store, own_address))
         channels.replace(config.channels)
         deliverer = Deliverer(
-            DeliveryStore(database),
+            DeliveryStore(database, config.alerts.evaluate_every),
             {"webpush": WebPushSender(webpush)}
             | dict.fromkeys(("webhook", "alertmanager", "apprise"), channels),
             metrics,
@@ -257,6 +259,8 @@ async def serve(
                 ringer.make_good,
                 settler.forgotten,
                 silencer.end,
+                # After it: what is told at the end of a silence is told.
+                Repeater(RepeatStore(database), log).repeat,
                 retention.keep_parts,
                 sampler.sample,
                 retention.age_out,
