@@ -83,7 +83,7 @@ async def test_a_storm_is_one_message_for_each_and_so_is_its_end(
         [arrival] = push.of(phone)
         message = arrival.message
         assert message["title"] == f"{STORM:,} quotas are above a threshold"
-        assert message["body"].startswith("user-1009 openai / gpt-5 91 %, ")
+        assert message["body"].startswith("user-109 openai / gpt-5 91 %, ")
         assert message["body"].endswith(f" and {STORM - 10:,} more")
         assert (message["state"], message["url"]) == ("firing", "/")
         assert arrival.headers["urgency"] == "high"

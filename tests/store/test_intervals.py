@@ -219,6 +219,8 @@ async def test_an_end_goes_where_an_earlier_level_was_told(state: State, box: Ou
     await state.ends()
     await goes(state)
     await state.replica.tell(worse, "failed")
+    assert await goes(state) == []
+    await minutes(box, 5)
 
     assert await goes(state) == ["ends"]
 

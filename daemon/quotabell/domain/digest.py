@@ -34,8 +34,15 @@ class Digest(NamedTuple):
     data: dict[str, Any]
 
 
-def compose(kind: str, *, ends: bool, number: int, worst: Sequence[Facts]) -> Digest:
-    """What to say of ``number`` alerts of a kind, of which ``worst`` are the first, worst first."""
+def compose(
+    kind: str, *, ends: bool, number: int, worst: Sequence[Facts], named: bool = True
+) -> Digest:
+    """What to say of ``number`` alerts of a kind, of which ``worst`` are the first, worst first.
+
+    ``named``: whether the reader may know the users.
+    """
+    if not named:
+        worst = [{**facts, "userId": None} for facts in worst]
     what = "alert" if ends or kind not in _FIRING else "source" if kind == "stale" else "quota"
     counted = f"{number:,} {what}{'s' if number != 1 else ''}"
     state = "resolved" if ends else _FIRING.get(kind, "firing")
@@ -48,7 +55,7 @@ def compose(kind: str, *, ends: bool, number: int, worst: Sequence[Facts]) -> Di
         level=max(levels, default=None),
         data={
             "digest": True,
-            # For every reader: who is told of it is told of each of them.
+            # Whoever reads it: a digest has one kind of reader.
             "words": {to: [title, body, body] for to in ("operators", "owner", "others")},
             "count": number,
             "percentage": _number(worst[0].get("percentage")) if worst else None,

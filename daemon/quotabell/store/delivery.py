@@ -16,7 +16,8 @@ import msgspec
 from quotabell.errors import Busy, Conflict, QuotabellError, Refused
 from quotabell.store import jsonb
 from quotabell.store.database import Database
-from quotabell.store.enqueue import ROUND, Closed, EnqueueStore
+from quotabell.store.digests import Closed
+from quotabell.store.enqueue import ROUND, EnqueueStore
 from quotabell.store.queries import load
 from quotabell.store.settling import Recorded, SettlingStore
 

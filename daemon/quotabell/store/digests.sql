@@ -2,6 +2,8 @@
 
 -- members: how many each digest tells of, and of these the $2 that are worst
 select g.id, g.kind, g.ends, count(m.notification) as members,
+    -- Only operators are told names of other users.
+    (select user_id = '' from notification_history where id = g.id) as named,
     coalesce((
         select json_agg(worst.facts) from (
             select h.data || jsonb_build_object('userId', h.user_id, 'level', h.level) as facts

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from quotabell.domain import digest
 from quotabell.errors import QuotabellError, Refused
-from quotabell.store.database import Connection, Database, translated
+from quotabell.store import digests
+from quotabell.store.database import Database, translated
+from quotabell.store.digests import Closed
 from quotabell.store.queries import load
 from quotabell.store.settling import SettlingStore
 
 _SQL = load("enqueue")
-_DIGESTS = load("digests")
 
 CROWD = 5  # alerts of a kind for a target; more than these become one delivery
 CROWD_SHARE = 20  # times as many notifications are turned into deliveries at once then
 GATHER = timedelta(seconds=1)  # for which a digest waits for more after the last that joined
-LINGER = timedelta(seconds=2)  # for which it waits at a time while more is about to ring
-LINGER_AT_MOST = timedelta(seconds=30)
 ROUND = timedelta(seconds=5)  # for which one of hundreds waits besides: a round of evaluation
-
-
-class Closed(NamedTuple):
-    """A delivery that ended unsent: expired, suppressed or superseded."""
-
-    channel: str
-    status: str
 
 
 class Enqueued(NamedTuple):
@@ -73,8 +63,8 @@ class EnqueueStore:
                 rows = await connection.fetch(
                     _SQL["enqueue"], *self._arguments(limit, None, alone=True)
                 )
-                closed, needless = await self._word(connection, _ids(rows, "digest"))
-                await connection.execute(_DIGESTS["linger"], LINGER, LINGER_AT_MOST)
+                closed, needless = await digests.word(connection, _ids(rows, "digest"))
+                await digests.linger(connection)
         else:
             closed, needless = [], set()
         done = len(_ids(rows, "done"))
@@ -99,7 +89,7 @@ class EnqueueStore:
                         rows = await connection.fetch(
                             _SQL["enqueue"], *self._arguments(1, [oldest], alone=True)
                         )
-                        await self._word(connection, _ids(rows, "digest"))
+                        await digests.word(connection, _ids(rows, "digest"))
             except Refused:
                 await connection.execute(_SQL["refuse"], oldest, excuse)
                 return oldest
@@ -110,8 +100,9 @@ class EnqueueStore:
 
         And let digests wait as long as there is more for them to come.
         """
-        await self.database.execute(_DIGESTS["linger"], LINGER, LINGER_AT_MOST)
-        rows = await self.database.fetch(_DIGESTS["resume"])
+        async with self.database.connection() as connection:
+            await digests.linger(connection)
+        rows = await digests.resume(self.database)
         ended = [row for row in rows if row["status"] != "pending"]
         await self._settle(row["notification_id"] for row in ended)
         return [Closed(row["channel"], row["status"]) for row in ended]
@@ -125,34 +116,6 @@ class EnqueueStore:
         # What cannot be settled at once is not forgotten: the evaluator looks for it.
         with contextlib.suppress(QuotabellError):
             await SettlingStore(self.database).settle({str(key) for key in notifications})
-
-    async def _word(
-        self, connection: Connection, digests: set[UUID]
-    ) -> tuple[list[Closed], set[UUID]]:
-        """Write what digests say now; what ended because they have nothing left to say."""
-        closed: list[Closed] = []
-        needless: set[UUID] = set()
-        if not digests:
-            return closed, needless
-        rows = await connection.fetch(_DIGESTS["members"], sorted(digests), digest.LISTED)
-        for row in rows:
-            if not row["members"]:
-                gone = await connection.fetch(_DIGESTS["dissolve"], row["id"])
-                closed += [Closed(one["channel"], "superseded") for one in gone]
-                needless.add(row["id"])
-                continue
-            words = digest.compose(
-                row["kind"],
-                ends=row["ends"],
-                number=row["members"],
-                worst=json.loads(row["worst"]),
-            )
-            replaces = {"replaces": str(row["replaces"])} if row["replaces"] else {}
-            data = json.dumps(words.data | replaces)
-            await connection.execute(
-                _DIGESTS["word"], row["id"], words.title, words.body, words.level, data
-            )
-        return closed, needless
 
 
 def _ids(rows: Iterable[Any], what: str) -> set[UUID]:
