@@ -51,6 +51,7 @@ from quotabell.service.forecast import Forecaster
 from quotabell.service.mirror import Mirror
 from quotabell.service.push import WebPushSender, keyring, topic_key
 from quotabell.service.reading import reading_of
+from quotabell.service.repeat import Repeater
 from quotabell.service.retention import Retention
 from quotabell.service.ring import Ringer
 from quotabell.service.sample import Sampler
@@ -79,6 +80,7 @@ from quotabell.store.migrate import migrate
 from quotabell.store.periods import PeriodStore
 from quotabell.store.push import PushStore
 from quotabell.store.quotas import QuotaStore
+from quotabell.store.repeats import RepeatStore
 from quotabell.store.samples import SampleStore
 from quotabell.store.series import SeriesStore
 from quotabell.store.settings import SettingsStore
@@ -224,7 +226,7 @@ async def serve(
         channels = await stack.enter_async_context(OperatorChannels(feed_store, own_address))
         channels.replace(config.channels)
         deliverer = Deliverer(
-            DeliveryStore(database),
+            DeliveryStore(database, config.alerts.evaluate_every),
             {"webpush": WebPushSender(webpush)}
             | dict.fromkeys(("webhook", "alertmanager", "apprise"), channels),
             metrics,
@@ -262,6 +264,8 @@ async def serve(
                 Forecaster(ForecastStore(database), config.alerts.forecast, log).foretell,
                 settler.forgotten,
                 silencer.end,
+                # After it: what is told at the end of a silence is told.
+                Repeater(RepeatStore(database), log).repeat,
                 retention.keep_parts,
                 sampler.sample,
                 retention.age_out,

@@ -342,9 +342,9 @@ async def test_a_stop_under_load_leaves_nothing_unknown_and_no_secret_in_the_log
     path = write_config(tmp_path, dsn, **own_key(push, log={"level": "debug"}))
     async with process(path) as daemon, aiohttp.ClientSession() as session:
         client = Client(session, daemon.url)
-        browsers = [await subscribe(client, push, "alice") for _ in range(20)]
+        browsers = [await subscribe(client, push) for _ in range(120)]
         push.script(Answer(500), Answer(404), Answer(401), Answer(fault="reset"), to=browsers[0])
-        await client.update(json.dumps([report(95, model=f"model-{n}") for n in range(30)]))
+        await client.update(json.dumps([report(95, model=f"model-{n}") for n in range(5)]))
         await push.wait(20)
         assert await daemon.end() == 0
         assert await box.value("select count(*) from deliveries where status = 'leased'") == 0

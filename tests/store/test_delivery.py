@@ -23,7 +23,7 @@ from tests.support.outbox import Outbox, outbox
 from tests.support.postgres import connected
 
 LEASE = timedelta(seconds=30)
-SQL = load("delivery") | load("settling")
+SQL = load("delivery") | load("settling") | load("enqueue") | load("digests")
 
 
 @dataclass(slots=True)
@@ -828,7 +828,10 @@ async def test_a_long_history_is_never_scanned(box: Outbox) -> None:
     await box.connection.execute(HISTORY)
     three = [1, 2, 3]
     arguments: dict[str, list[Any]] = {
-        "enqueue": [100, None],
+        "enqueue": [100, None, 5, True, timedelta(seconds=1), timedelta(seconds=5)],
+        "resume": [],
+        "members": [[UUID(int=1)], 100],
+        "dissolve": [UUID(int=1)],
         "oldest": [],
         "claim": [100, 100, LEASE, [], [], "w", False, 100, ""],
         "claimed": [three],

@@ -27,7 +27,8 @@ def write_config(folder: Path, dsn: str, **sections: Any) -> Path:
     """A configuration file for a daemon on a free port with its own data directory.
 
     All on databases that outlive them have the same Web Push key, unless ``push`` names others:
-    a database knows the key of its daemons.
+    a database knows the key of its daemons. Every change is told at once unless ``alerts`` sets
+    an interval.
     """
     folder.mkdir(parents=True, exist_ok=True)
     content = {
@@ -36,6 +37,7 @@ def write_config(folder: Path, dsn: str, **sections: Any) -> Path:
         "database": {"url": dsn},
     }
     content.update(sections)
+    content["alerts"] = {"min_interval": 0, **sections.get("alerts", {})}
     if dsn:
         key = folder / "push.key"
         key.write_text(PUSH_KEY)

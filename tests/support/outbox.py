@@ -38,7 +38,7 @@ _BOOKS = {
             select count(*) as n, bool_or(status = 'sent') as sent,
                 bool_or(status in ('pending', 'leased')) as open,
                 bool_or(status in ('failed', 'expired')) as failed
-            from deliveries d where d.notification_id = h.id
+            from notification_deliveries d where d.notification = h.id
         ) d on true
         where h.enqueued_at is not null and h.status <> case
             when d.sent then 'sent' when d.open then 'pending' when d.failed then 'failed'

@@ -7,6 +7,7 @@ outside, so that they are the same for all channels.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -56,6 +57,8 @@ class Notification:
     text: str = ""  # with the title the long form; lines; empty: there is none
     started_at: datetime | None = None  # of the alert; None: there is none
     ended_at: datetime | None = None  # None: it fires
+    count: int | None = None  # of alerts that it tells of; None: it is no digest
+    members: tuple[Mapping[str, Any], ...] = ()  # the worst of these
 
     def __post_init__(self) -> None:
         if self.topic and not _TOPIC.fullmatch(self.topic):
@@ -78,17 +81,28 @@ class Notification:
         }
 
     def details(self) -> dict[str, Any]:
-        """The payload with what only an operator's program is told."""
-        return self.payload() | {
-            "stateId": self.state_id or None,
-            "subject": self.subject or None,
-            "userId": self.user or None,
-            "tokensUsed": self.tokens_used,
-            "tokenLimit": self.token_limit,
-            "periodEnd": self.period_end,
-            "reason": self.reason,
-            "text": self.text or self.body,
-        }
+        """The payload with what only an operator's program is told.
+
+        Of a digest also the worst of its members, and how many are left out (``truncated``).
+        """
+        digest: dict[str, Any] = {}
+        if self.count is not None:
+            left = max(0, self.count - len(self.members))
+            digest = {"count": self.count, "members": list(self.members), "truncated": left}
+        return (
+            self.payload()
+            | digest
+            | {
+                "stateId": self.state_id or None,
+                "subject": self.subject or None,
+                "userId": self.user or None,
+                "tokensUsed": self.tokens_used,
+                "tokenLimit": self.token_limit,
+                "periodEnd": self.period_end,
+                "reason": self.reason,
+                "text": self.text or self.body,
+            }
+        )
 
 
 Target = TypeVar("Target", contravariant=True)

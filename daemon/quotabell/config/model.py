@@ -172,7 +172,7 @@ class Forecast(Section):
 
 
 class Alerts(Section):
-    """The level check that runs beside the trigger."""
+    """The level check that runs beside the trigger, and how often people are told."""
 
     evaluate_every: Annotated[
         Duration, between(timedelta(milliseconds=50), timedelta(minutes=5))
@@ -180,6 +180,12 @@ class Alerts(Section):
     stale_after: Annotated[Duration, never_or(SHORTEST, LONGEST)] = timedelta(0)
     heartbeat_url: HeartbeatUrl = SecretStr("")
     heartbeat_url_file: Located | None = None
+    min_interval: Annotated[Duration, between(timedelta(0), timedelta(days=1))] = timedelta(
+        minutes=5
+    )
+    repeat_interval: Annotated[Duration, between(timedelta(0), timedelta(days=30))] = timedelta(
+        hours=24
+    )
     forecast: Forecast = Forecast()
 
 

@@ -28,6 +28,8 @@ from quotabell.service.acknowledge import Acknowledger, Ended
 from quotabell.service.message import audience, draft
 from quotabell.service.origins import CLAIMED, Origins
 from quotabell.store.delivery import Claimed, DeliveryStore, Status, Told
+from quotabell.store.digests import Closed
+from quotabell.store.enqueue import GATHER
 
 LEASE = 30.0  # seconds
 NEEDS = 12.0  # seconds of its lease that must be left when a send begins: 10 for itself
@@ -36,6 +38,7 @@ NOTIFICATIONS = 50  # turned into deliveries at once
 POLL = 1.0  # seconds
 _SLICE = 8  # sends begun before others get their turn: some 3 ms of encryption
 _REAP_EVERY = 2.0
+_RESUME_EVERY = 0.5
 _MEASURE_EVERY = 5.0
 _CONFLICTS = 5  # in a row, before the next poll is waited for
 _CLOSE_WITHIN = 10.0  # seconds; no send takes longer
@@ -93,7 +96,7 @@ class Deliverer:
         self._notifications = NOTIFICATIONS
         self._conflicts = 0  # one after the other
         self._closing = False
-        self._next_reap = self._next_measure = 0.0
+        self._next_reap = self._next_measure = self._next_resume = 0.0
 
     def wake(self) -> None:
         """There may be something to deliver."""
@@ -143,6 +146,9 @@ class Deliverer:
         if now >= self._next_reap:
             self._next_reap = now + _REAP_EVERY
             await self._reap()
+        if now >= self._next_resume:
+            self._next_resume = now + _RESUME_EVERY
+            self._count(await self._store.enqueueing.resume())
         if now >= self._next_measure:
             self._next_measure = now + _MEASURE_EVERY
             await self.measure()
@@ -164,10 +170,10 @@ class Deliverer:
         if among is not None and not among:
             return False
         try:
-            done = await self._store.enqueue(limit, among)
+            enqueued = await self._store.enqueueing.enqueue(limit, among)
         except Refused:
             # One of them cannot be; one at a time, it costs only itself.
-            if given_up := await self._store.enqueue_oldest("it cannot be delivered"):
+            if given_up := await self._store.enqueueing.enqueue_oldest("it cannot be delivered"):
                 self._log.error("a notification cannot be delivered", notification=given_up)
             return True
         except QuotabellError:
@@ -175,8 +181,16 @@ class Deliverer:
             self._notifications = max(1, limit // 2)
             raise
         self._notifications = min(NOTIFICATIONS, 2 * limit)
+        self._count(enqueued.closed)
+        if enqueued.digests:
+            asyncio.get_running_loop().call_later(GATHER.total_seconds(), self.wake)
         # Some of those that wait may be held, or wait for others.
-        return done == limit or (done > 0 and among is not None and len(among) == limit)
+        looked_at_all = among is not None and len(among) == limit
+        return enqueued.more or (enqueued.done > 0 and looked_at_all)
+
+    def _count(self, closed: Sequence[Closed]) -> None:
+        for channel, status in closed:
+            self._metrics.deliveries.labels(channel, status).inc()
 
     async def _claim(self) -> bool:
         room = min(BATCH, self._origins.room)
@@ -188,8 +202,7 @@ class Deliverer:
             *(room, CLAIMED, timedelta(seconds=self._lease), taken, self._worker),
             strangers=strangers,
         )
-        for delivery in closed:
-            self._metrics.deliveries.labels(delivery.channel, delivery.status).inc()
+        self._count(closed)
         if claimed:
             self._fault("after_claim")
             self._origins.begin([delivery.origin for delivery in claimed])

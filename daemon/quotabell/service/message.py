@@ -52,7 +52,8 @@ def draft(topic_key: bytes, message: Message, to: Audience) -> Notification:
     # What is sent again is told in no order with the state's own messages, so it replaces none.
     again = "resendOf" in message.data
     about = state or _text(message.data, "subjectId")
-    tag = notice.tag(message.notification_id if again or not about else about, message.kind)
+    own = _text(message.data, "replaces") or message.notification_id
+    tag = notice.tag(own if again or not about else about, message.kind)
     percentage = message.data.get("percentage")
     return Notification(
         id="",
@@ -79,7 +80,14 @@ def draft(topic_key: bytes, message: Message, to: Audience) -> Notification:
         token_limit=_count(message.data, "tokenLimit"),
         period_end=_text(message.data, "periodEnd") or None,
         reason=_text(message.data, "reason") or None,
+        count=_count(message.data, "count") if "digest" in message.data else None,
+        members=_members(message.data),
     )
+
+
+def _members(data: Mapping[str, object]) -> tuple[Mapping[str, object], ...]:
+    value = data.get("members") if "digest" in data else None
+    return tuple(one for one in value if isinstance(one, dict)) if isinstance(value, list) else ()
 
 
 def _text(data: Mapping[str, object], key: str) -> str:

@@ -37,7 +37,13 @@ class Mirror:
         await self._counting.put(config.quotas)
         await self._channels.put([row_of(channel) for channel in config.channels])
         own = fingerprint(config)
-        await self._store.mirror(own, config.thresholds.default, config.thresholds.hysteresis)
+        await self._store.mirror(
+            own,
+            config.thresholds.default,
+            config.thresholds.hysteresis,
+            config.alerts.min_interval,
+            config.alerts.repeat_interval,
+        )
         self._own = own
         self._metrics.config_in_sync.set(1)
 

@@ -31,7 +31,8 @@ _LOCKED = "55P03"  # lock not available
 LOCK_TIMEOUT = "1500ms"
 # A transaction that its daemon has forgotten, or whose host is gone, holds rows no longer.
 _IDLE = "idle_in_transaction_session_timeout"
-SESSION = {"application_name": "quotabell", _IDLE: "10s"}
+# Compiling a statement takes a second, which none of these statements would win back.
+SESSION = {"application_name": "quotabell", _IDLE: "10s", "jit": "off"}
 _SET_IDLE = f"set local {_IDLE} = '{SESSION[_IDLE]}'"
 _REPEATABLE = ("40001", "40P01")  # serialization failure, deadlock
 
@@ -137,6 +138,8 @@ class Database:
             command_timeout=timeout,
             timeout=CONNECT_TIMEOUT,
             statement_cache_size=self._cache,
+            # One statement is longer than the library would keep prepared by itself.
+            max_cacheable_statement_size=self._cache and 1 << 16,
             # Sessions are never altered outside a transaction, so there is nothing to reset,
             # and a round trip saved on every batch.
             reset=_nothing,

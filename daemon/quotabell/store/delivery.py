@@ -15,7 +15,9 @@ import msgspec
 
 from quotabell.errors import Busy, Conflict, QuotabellError, Refused
 from quotabell.store import jsonb
-from quotabell.store.database import Database, translated
+from quotabell.store.database import Database
+from quotabell.store.digests import Closed
+from quotabell.store.enqueue import ROUND, EnqueueStore
 from quotabell.store.queries import load
 from quotabell.store.settling import Recorded, SettlingStore
 
@@ -77,13 +79,6 @@ class Claimed:
     configured: bool = True  # whether the channel is one of those in force
 
 
-class Closed(NamedTuple):
-    """A delivery that ended unsent: expired, suppressed or superseded."""
-
-    channel: str
-    status: str
-
-
 class Told(msgspec.Struct, frozen=True):
     """What became of one attempt.
 
@@ -115,6 +110,7 @@ class DeliveryStore:
     """Every method raises Unavailable, or Conflict where it may be repeated."""
 
     database: Database
+    round: timedelta = ROUND
     # Where the walk through all origins that wait goes on: for alerts, for what is asked for.
     _walked: dict[bool, str] = field(default_factory=lambda: {False: "", True: ""})
 
@@ -122,30 +118,17 @@ class DeliveryStore:
     def settling(self) -> SettlingStore:
         return SettlingStore(self.database)
 
-    async def enqueue(self, limit: int, among: Sequence[UUID] | None = None) -> int:
-        """Turn up to ``limit`` pending notifications, None: any, into deliveries; how many.
+    @property
+    def enqueueing(self) -> EnqueueStore:
+        return EnqueueStore(self.database, self.round)
 
-        Raises Refused if one of them cannot be.
-        """
-        return len(await self.database.fetch(_SQL["enqueue"], limit, among))
+    async def enqueue(self, limit: int, among: Sequence[UUID] | None = None) -> int:
+        """Turn pending notifications into deliveries; how many it were."""
+        return (await self.enqueueing.enqueue(limit, among)).done
 
     async def enqueue_oldest(self, excuse: str) -> UUID | None:
-        """Turn the oldest pending notification into deliveries, or give it up with an excuse.
-
-        Its id if it was given up.
-        """
-        async with self.database.transaction() as connection:
-            oldest: UUID | None = await connection.fetchval(_SQL["oldest"])
-            if oldest is None:
-                return None
-            try:
-                with translated():
-                    async with connection.transaction():
-                        await connection.fetch(_SQL["enqueue"], 1, [oldest])
-            except Refused:
-                await connection.execute(_SQL["refuse"], oldest, excuse)
-                return oldest
-        return None
+        """As that of ``enqueueing``."""
+        return await self.enqueueing.enqueue_oldest(excuse)
 
     async def claim(
         self,

@@ -23,7 +23,10 @@ select page.*, coalesce((
             ) order by a.n)
             from attempts a where a.delivery_id = d.id), '[]'::json)
         ) order by d.id)
-    from deliveries d where d.notification_id = page.id), '[]'::json)::text as deliveries
+    from deliveries d where d.notification_id = any (array(
+        select page.id union all
+        select m.digest from digest_members m where m.notification = page.id))
+    ), '[]'::json)::text as deliveries
 from page
 order by created_at desc, id desc;
 

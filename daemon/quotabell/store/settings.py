@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from quotabell.store.database import Database
 from quotabell.store.queries import load
@@ -16,10 +17,18 @@ class SettingsStore:
     database: Database
 
     async def mirror(
-        self, fingerprint: str, thresholds: Sequence[float], hysteresis: float
+        self,
+        fingerprint: str,
+        thresholds: Sequence[float],
+        hysteresis: float,
+        min_interval: timedelta,
+        repeat_interval: timedelta,
     ) -> bool:
         """Put a configuration in force; whether it differs from the one before."""
-        rows = await self.database.fetch(_SQL["mirror"], fingerprint, list(thresholds), hysteresis)
+        intervals = (min_interval, repeat_interval)
+        rows = await self.database.fetch(
+            _SQL["mirror"], fingerprint, list(thresholds), hysteresis, *intervals
+        )
         return bool(rows)
 
     async def in_force(self) -> str:

@@ -3,14 +3,18 @@
 -- Written after the deliveries were committed, and never waiting for a lock: rows that somebody
 -- holds are skipped, and tried again later.
 
--- follow: notifications of which a delivery arrived are sent; subscriptions that are gone end, the
+-- follow: notifications of which a delivery arrived are sent, and what a digest told of; subscriptions that are gone end, the
 -- others had their last success now. The ids of what is left to do because somebody holds it.
 with told as materialized (
     select * from json_to_recordset($1::json) as t (
         notification uuid, subscription uuid, status text, outcome text, reason text)
 ), arrived as materialized (
     select id from notification_history
-    where status <> 'sent' and id in (select notification from told where status = 'sent')
+    where status <> 'sent' and id in (
+        select notification from told where status = 'sent'
+        union
+        select m.notification from told t join digest_members m on m.digest = t.notification
+        where t.status = 'sent' and not m.superseded)
     order by id
     for no key update skip locked
 ), sent as (
@@ -48,16 +52,20 @@ select w.id::text from wanted w where not exists (select from free f where f.id 
 
 -- hold: those of the notifications that are still open, and whether they could be locked. Two that
 -- end the last two deliveries of one must not each see the other's as open: the first to look here
--- again afterwards sees both.
-with held as materialized (
+-- again afterwards sees both. What a digest tells of ends with it.
+with concerned as materialized (
+    select unnest($1::uuid[]) as id
+    union
+    select notification from digest_members where digest = any($1::uuid[])
+), held as materialized (
     select id from notification_history
-    where id = any($1::uuid[]) and status = 'pending'
+    where id in (select id from concerned) and status = 'pending'
     order by id
     for no key update skip locked
 )
 select h.id, held.id is not null as held
 from notification_history h left join held using (id)
-where h.id = any($1::uuid[]) and h.status = 'pending';
+where h.id in (select id from concerned) and h.status = 'pending';
 
 -- settle: a notification none of whose deliveries is open is sent, failed or suppressed. One whose
 -- deliveries were deleted has reached nobody as far as is known: it is made into deliveries anew.
@@ -75,7 +83,7 @@ cross join lateral (
         coalesce(
             max(coalesce(reason, status)) filter (where status in ('failed', 'expired')),
             max(coalesce(reason, status))) as reason
-    from deliveries where notification_id = wanted.id
+    from notification_deliveries where notification = wanted.id
 ) d
 where h.id = wanted.id and h.status = 'pending' and (d.sent or d.open is not true);
 
@@ -91,6 +99,6 @@ from (
 ) h
 cross join lateral (
     select bool_or(status = 'sent') as sent, bool_or(status in ('pending', 'leased')) as open
-    from deliveries where notification_id = h.id
+    from notification_deliveries where notification = h.id
 ) d
 order by h.created_at, h.id;
