@@ -19,6 +19,7 @@ from quotabell.domain.usage import StoredState
 from quotabell.log import configure
 from quotabell.service.exposition import UsageExposition
 from quotabell.store.events import Total
+from quotabell.store.levels import Firing
 from quotabell.store.samples import Burning
 from quotabell.store.sources import ListedSource
 from tests.http.client import Client, snapshot
@@ -119,6 +120,13 @@ class Sources:
         yield []
 
 
+class Levels:
+    """Nothing rings."""
+
+    async def firing(self) -> AsyncIterator[list[Firing]]:
+        yield []
+
+
 async def test_a_commit_that_overtakes_a_refresh_is_not_undone_by_it():
     """The refresh has read the old row already when the new one is committed."""
     now = datetime.now(UTC)
@@ -139,7 +147,7 @@ async def test_a_commit_that_overtakes_a_refresh_is_not_undone_by_it():
             shown.sums.patch([sum_after])
 
     shown = UsageExposition(
-        *(States(), Sums(), Burns(), Sources()),  # type: ignore[arg-type]
+        *(States(), Sums(), Burns(), Sources(), Levels()),  # type: ignore[arg-type]
         configure().get_logger(),
     )
     refreshing = asyncio.create_task(shown.run())
@@ -183,7 +191,8 @@ async def test_parts_are_what_was_asked_for(client: Client):
     await client.update(snapshot())
 
     def families(samples) -> set[bool]:
-        return {s.name.startswith(("quotabell_quota_", "quotabell_source_")) for s in samples}
+        usage = ("quotabell_quota_", "quotabell_alert_", "quotabell_source_")
+        return {s.name.startswith(usage) for s in samples}
 
     assert families(await client.samples("usage")) == {True}
     assert families(await client.samples("health")) == {False}
@@ -224,6 +233,7 @@ async def test_a_commit_from_before_a_refresh_does_not_hide_what_another_replica
         Sums(),  # type: ignore[arg-type]
         Burns(),  # type: ignore[arg-type]
         Sources(),  # type: ignore[arg-type]
+        Levels(),  # type: ignore[arg-type]
         configure().get_logger(),
     )
     refreshing = asyncio.create_task(shown.run())

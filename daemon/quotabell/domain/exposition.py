@@ -44,6 +44,12 @@ BURN_FAMILIES = (
         "When a quota's limit is reached at its present burn; absent if not in this period.",
     ),
 )
+ALERT_FAMILIES = (
+    Family(
+        "quotabell_alert_level_percent",
+        "Level at which an alert of a quota fires; absent while none does.",
+    ),
+)
 SOURCE_FAMILIES = (
     Family(
         "quotabell_source_last_event_timestamp_seconds",
@@ -100,6 +106,15 @@ class Burning(Exposed, Protocol):
     def at(self) -> datetime: ...
 
 
+class Firing(Labelled, Protocol):
+    """What of an alert is exposed."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def level(self) -> float: ...
+
+
 class Sum(Protocol):
     """What of a running sum is exposed."""
 
@@ -148,6 +163,12 @@ def burn_lines(state: Burning) -> Lines:
         f"{rate}{labels} {state.burn!r}\n",
         f"{exhaustion}{labels} {reached.timestamp()!r}\n" if reached else "",
     )
+
+
+def alert_lines(alert: Firing) -> Lines:
+    """The lines of an alert that fires."""
+    labels = f'{_labels(alert)[:-1]},kind="{escape(alert.kind)}"}}'
+    return (f"{ALERT_FAMILIES[0].name}{labels} {alert.level!r}\n",)
 
 
 def source_lines(name: str, last_event_at: datetime | None, stale: bool = False) -> Lines:

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from quotabell.domain import exposition
 from quotabell.domain.exposition import (
+    ALERT_FAMILIES,
     BURN_FAMILIES,
     QUOTA_FAMILIES,
     SOURCE_FAMILIES,
@@ -25,6 +26,7 @@ from quotabell.domain.usage import StoredState
 from quotabell.errors import QuotabellError
 from quotabell.log import Logger
 from quotabell.store.events import Counted, EventStore, Total
+from quotabell.store.levels import AlertLevelStore, Firing
 from quotabell.store.samples import Burning, SampleStore
 from quotabell.store.sources import ListedSource, SourceStore
 from quotabell.store.states import Removed
@@ -122,12 +124,14 @@ class UsageExposition:
         events: EventStore,
         samples: SampleStore,
         sources: SourceStore,
+        levels: AlertLevelStore,
         log: Logger,
     ) -> None:
         self._usage = usage
         self._events = events
         self._samples = samples
         self._source_store = sources
+        self._levels = levels
         self._log = log
         self.states: Part[CurrentState | StoredState] = Part(
             QUOTA_FAMILIES,
@@ -149,6 +153,12 @@ class UsageExposition:
             lambda source: exposition.source_lines(
                 source.name, source.last_event_at, source.stale_since is not None
             ),
+        )
+        self._alerts: Part[Firing] = Part(
+            # Not their id: an alert of the last period may still be ending.
+            ALERT_FAMILIES,
+            lambda alert: (alert.quota, alert.provider, alert.model, alert.user_id, alert.kind),
+            exposition.alert_lines,
         )
         self._scraped = -SCRAPED_WITHIN
         self._wanted = asyncio.Event()
@@ -177,7 +187,7 @@ class UsageExposition:
                 await self._fresh.wait()
         await self.sums.catch_up()
         await self.states.catch_up()
-        parts = (self.sums, self.states, self._burns, self._sources)
+        parts = (self.sums, self.states, self._burns, self._alerts, self._sources)
         return "".join(text for part in parts for text in part.render()).encode()
 
     async def run(self) -> None:
@@ -198,5 +208,6 @@ class UsageExposition:
         await self.sums.refresh(self._events.totals())
         await self.states.refresh(self._usage.current())
         await self._burns.refresh(self._samples.burning())
+        await self._alerts.refresh(self._levels.firing())
         await self._sources.refresh(self._source_store.all())
         self._fresh.set()
