@@ -95,7 +95,6 @@ def choice(name: str, label: str, query: str, *, regex: str = "") -> Json:
         "label": label,
         "datasource": DATASOURCE,
         "query": {"query": query, "refId": f"values-of-{name}"},
-        "definition": query,
         "regex": regex,
         "refresh": 2,  # whenever the time range changes
         "sort": 1,
