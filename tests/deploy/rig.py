@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -18,9 +16,8 @@ import yaml
 from tests.deploy.files import PROMETHEUS
 from tests.support import daemon
 from tests.support.alertmanager import Alertmanager, alertmanager
-from tests.support.daemon import DaemonProcess
 from tests.support.load import steady_port
-from tests.support.postgres import Database
+from tests.support.postgres import Database, connected
 from tests.support.prometheus import Prometheus, configured
 from tests.support.pushservice import Answer, PushService
 from tests.support.receiver import Receiver
@@ -44,6 +41,7 @@ EVENT = {
 }
 EVENTS = 3
 TOKENS_AN_EVENT = 20_000
+_FOLLOWED = "select bool_and(phase = 'ready') from quotas"  # what is counted anew has no burn
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class Watched:
 
     prometheus: Prometheus
     alertmanager: Alertmanager
-    daemons: Sequence[DaemonProcess]
+    daemons: Sequence[str]  # their addresses
     began: float  # the time of the first scrape at the earliest
 
 
@@ -73,32 +71,33 @@ async def watched(folder: Path, database: Database) -> AsyncIterator[Watched]:
         )
         now = datetime.now(UTC)
         leader, other = [
-            await stack.enter_async_context(
-                daemon.process(
-                    daemon.write_config(
-                        folder / name,
-                        database.dsn,
-                        listen=address,
-                        auth={"tokens": TOKENS},
-                        quotas=_quotas(now),
-                        alerts={"evaluate_every": "500ms"},
-                        push={"trusted_origins": [push.origin]},
-                    ),
-                    start=False,
-                )
+            daemon.configure(
+                folder / name,
+                database.dsn,
+                listen=address,
+                auth={"tokens": TOKENS},
+                quotas=_quotas(now),
+                alerts={"evaluate_every": "500ms"},
+                push={"trusted_origins": [push.origin]},
             )
             for name, address in zip(("leader", "other"), addresses, strict=True)
         ]
-        await leader.start()
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        feed = _Feed(session, leader.url)
-        await feed.events("block", provider="anthropic", model="claude-5", outputTokens=7_000)
-        await feed.events("alice-0", **EVENT)
-        await asyncio.gather(_sample(leader), other.start())
+        feed = _Feed(session, f"http://{addresses[0]}")
+        # Samples are taken at the start and then once a minute; burn is known with the first one
+        # of a period that began a moment ago. So the daemon starts once more.
+        async with daemon.running(leader), connected(database.dsn) as connection:
+            await eventually(lambda: connection.fetchval(_FOLLOWED), timeout=40)
+            await feed.events("block", provider="anthropic", model="claude-5", outputTokens=7_000)
+            await feed.events("alice-0", **EVENT)
+        daemons = [
+            (await stack.enter_async_context(daemon.running(config))).url
+            for config in (leader, other)
+        ]
         await feed.subscribe(push)
 
         await eventually(lambda: _scraped(prometheus), timeout=40)
-        ready = Watched(prometheus, manager, (leader, other), began)
+        ready = Watched(prometheus, manager, daemons, began)
         for number in range(1, EVENTS):
             await feed.events(f"alice-{number}", **EVENT)
         await feed.snapshot("bob", 9_500)
@@ -128,13 +127,6 @@ def _quotas(now: datetime) -> list[dict[str, Any]]:
             "anchor": block.isoformat(),
         },
     ]
-
-
-async def _sample(leader: DaemonProcess) -> None:
-    """Samples are taken at the start and then once a minute; burn is known with the first one
-    of a period that began a moment ago. Killed, it keeps its lease until it is back."""
-    await leader.end(signal.SIGKILL)
-    await leader.start()
 
 
 @dataclass(frozen=True, slots=True)

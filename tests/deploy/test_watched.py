@@ -204,8 +204,8 @@ async def test_every_metric_that_is_read_is_exported(rig: Watched) -> None:
     read |= {n for page in DASHBOARDS for e in expressions(dashboard(page)) for n in names_in(e)}
 
     exported: set[str] = set()
-    for process in rig.daemons:
-        exported |= {name async for name in _exported(process.url)}
+    for url in rig.daemons:
+        exported |= {name async for name in _exported(url)}
 
     assert len(read) > 30
     assert {name for name in read if ":" not in name} - exported == set()

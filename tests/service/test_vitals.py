@@ -140,3 +140,14 @@ async def test_what_is_not_known_any_more_is_absent(
             assert of_table(metrics, "table_bytes", "token_usage") is None
         await eventually(partial(known, metrics))
     assert of_table(metrics, "table_bytes", "token_usage") is not None
+
+
+async def test_while_the_database_is_away_nothing_is_told_of_it(
+    metrics: Metrics, database: Database
+) -> None:
+    database.suspect()
+    assert not known(metrics)
+    assert of_table(metrics, "table_bytes", "token_usage") is None
+
+    await database.probe()
+    assert known(metrics)

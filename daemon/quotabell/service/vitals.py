@@ -18,7 +18,7 @@ EVERY = 15.0  # seconds
 
 
 class DatabaseVitals(Collector):
-    """The families of the database's health. What could not be found out last time is absent."""
+    """The families of the database's health. What is not known is absent."""
 
     def __init__(
         self, database: Database, metrics: Metrics, log: Logger, *, every: float = EVERY
@@ -44,7 +44,7 @@ class DatabaseVitals(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The families, of what was found last."""
         yield from self._pools()
-        if self._found is not None:
+        if self._found is not None and self._database.up:
             yield GaugeMetricFamily(
                 "quotabell_database_oldest_transaction_seconds",
                 "For how long the oldest transaction has been open, as far as it may be seen.",

@@ -37,6 +37,12 @@ def shared(metric: str, by: str = "") -> str:
     return f"max by ({by}) ({metric}{{{OF}}})" if by else f"max({metric}{{{OF}}})"
 
 
+def ended(outcomes: str) -> str:
+    """Deliveries that ended so, lately."""
+    counted = f'quotabell_deliveries_total{{{OF},outcome=~"{outcomes}"}}'
+    return f"sum by (channel) (increase({counted}[15m]))"
+
+
 def page() -> Json:
     """The whole page."""
     return dashboard(
@@ -211,7 +217,10 @@ def _receivers() -> Row:
             lines(
                 "Share of deliveries that failed",
                 "Of what ended in the last 15 minutes, by channel: failed for good or expired.",
-                Query("quotabell:deliveries_failed:ratio_15m", "{{channel}}"),
+                Query(
+                    f"{ended('failed|expired')} / ({ended('sent|failed|expired')} > 0)",
+                    "{{channel}}",
+                ),
                 unit="percentunit",
                 steps=(("green", None), ("red", 0.01)),
             ),
