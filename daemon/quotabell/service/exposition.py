@@ -115,6 +115,11 @@ class Part(Generic[Row]):
             exposition.put(into, self._key(row), self._lines(row))
 
 
+def alert_name(alert: Firing) -> Hashable:
+    """What tells an alert from others; not its id: that of the last period may still be ending."""
+    return (alert.quota, alert.provider, alert.model, alert.user_id, alert.kind)
+
+
 class UsageExposition:
     """`render` gives the text, the parts' `patch` takes rows of a commit, `run` refreshes."""
 
@@ -154,12 +159,7 @@ class UsageExposition:
                 source.name, source.last_event_at, source.stale_since is not None
             ),
         )
-        self._alerts: Part[Firing] = Part(
-            # Not their id: an alert of the last period may still be ending.
-            ALERT_FAMILIES,
-            lambda alert: (alert.quota, alert.provider, alert.model, alert.user_id, alert.kind),
-            exposition.alert_lines,
-        )
+        self._alerts: Part[Firing] = Part(ALERT_FAMILIES, alert_name, exposition.alert_lines)
         self._scraped = -SCRAPED_WITHIN
         self._wanted = asyncio.Event()
         self._fresh = asyncio.Event()
