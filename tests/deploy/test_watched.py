@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
+from quotabell.store.vitals import TABLES
 from tests.deploy.files import DASHBOARDS, alerts, dashboard, expressions, names_in, panels, rules
 from tests.deploy.grafana import interpolated, offered, resolved
 from tests.deploy.rig import EVENTS, METRICS, TOKENS_AN_EVENT, Watched, watched
@@ -37,7 +38,7 @@ async def rig(
         postgres_18.drop_database(database.name)
 
 
-LABELS = ("quota", "provider", "model", "user", "kind")
+LABELS = ("quota", "provider", "model", "user", "kind", "table")
 
 
 class Page:
@@ -133,6 +134,14 @@ async def test_the_table_has_the_worst_quotas_with_all_that_is_known_of_them(
         assert 0 < milliseconds / 1_000 - time.time() < 12 * 3600
 
 
+async def test_people_see_how_long_each_period_lasts(rig: Watched) -> None:
+    (left,) = await Page(rig, "quotas").numbers("Time to the reset")
+
+    assert set(left) == {BLOCK, ALICE}
+    assert 3_000 < left[BLOCK] < 3_600
+    assert 11 * 3_600 < left[ALICE] < 12 * 3_600
+
+
 async def test_what_rang_is_a_line_at_its_level_and_a_mark_in_every_chart(rig: Watched) -> None:
     page = Page(rig, "quotas")
     (levels,) = await page.numbers("What rang")
@@ -197,6 +206,16 @@ async def test_operators_see_what_went_wrong(rig: Watched, title: str) -> None:
 
     assert number is not None
     assert 0.9 <= number <= 2  # Prometheus extrapolates
+
+
+async def test_operators_see_the_tables_of_the_database(rig: Watched) -> None:
+    size, *_, parts, ends = await Page(rig, "operations").numbers("Tables")
+
+    assert set(size) == {(table,) for table in TABLES}
+    assert min(size.values()) > 0
+    assert set(parts) == set(ends) == {("usage_events",), ("usage_periods",), ("usage_samples",)}
+    assert parts[("usage_events",)] > 35  # days that are kept
+    assert ends[("usage_events",)] / 1_000 - time.time() > 2 * 86_400  # what the alert asks for
 
 
 async def test_every_metric_that_is_read_is_exported(rig: Watched) -> None:
