@@ -237,6 +237,7 @@ async def _exported(url: str) -> AsyncIterator[str]:
         async with session.get(f"{url}/metrics", params=parts) as answer:
             text = await answer.text()
     for family in text_string_to_metric_families(text):
+        yield family.name  # also of those that nothing is known of yet
         for sample in family.samples:
             yield sample.name
 

@@ -31,7 +31,7 @@ class AlertLevelStore:
     database: Database
 
     async def firing(self) -> AsyncIterator[list[Firing]]:
-        """Every alert that fires, some at a time; later episodes last."""
+        """Every alert of a quota that fires, some at a time; later episodes last."""
         rows = await self.database.fetch(_SQL["firing"])
         for start in range(0, len(rows), _AT_A_TIME):
             yield [Firing(*row) for row in rows[start : start + _AT_A_TIME]]

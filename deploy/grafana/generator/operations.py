@@ -225,7 +225,15 @@ def _receivers() -> Row:
                 steps=(("green", None), ("red", 0.01)),
             ),
             lines(
-                "Oldest delivery due",
+                "Channels over which nothing arrives",
+                "1 while a channel has failed for 15 minutes.",
+                Query(
+                    f"{shared('quotabell_channel_failing', 'channel')} or vector(0)", "{{channel}}"
+                ),
+                maximum=1,
+            ),
+            lines(
+                "Waiting longest",
                 "For how long the oldest delivery has been due.",
                 Query(shared("quotabell_delivery_oldest_due_seconds"), "oldest"),
                 unit="s",
