@@ -62,6 +62,7 @@ from quotabell.service.silence import Silencer
 from quotabell.service.sources import Sources
 from quotabell.service.subscribe import Subscriptions
 from quotabell.service.tell import Teller
+from quotabell.service.vitals import DatabaseVitals
 from quotabell.store.aging import AgingStore
 from quotabell.store.alerts import AlertStore
 from quotabell.store.channels import ChannelStore
@@ -75,6 +76,7 @@ from quotabell.store.forecasts import ForecastStore
 from quotabell.store.history import HistoryStore
 from quotabell.store.instance import hold
 from quotabell.store.leases import LeaseStore
+from quotabell.store.levels import AlertLevelStore
 from quotabell.store.listener import HintListener
 from quotabell.store.migrate import migrate
 from quotabell.store.periods import PeriodStore
@@ -157,6 +159,7 @@ async def serve(
         stack.push_async_callback(database.close)
         await patiently(database.open, log, patience)
         tasks.start(database.watch())
+        tasks.start(DatabaseVitals(database, metrics, log).run())
 
         counting = Counting(QuotaStore(database), metrics, log)
         mirror = Mirror(SettingsStore(database), counting, ChannelStore(database), metrics, log)
@@ -182,7 +185,7 @@ async def serve(
         await retention.make_parts()
         usage_store = UsageStore(database)
         exposition = UsageExposition(
-            usage_store, event_store, sample_store, source_store, EpisodeStore(database), log
+            usage_store, event_store, sample_store, source_store, AlertLevelStore(database), log
         )
         tasks.start(exposition.run())
         committer: usage.SnapshotCommitter = Committer(

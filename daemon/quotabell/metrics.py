@@ -109,7 +109,7 @@ class Metrics:
         )
         self.oldest_due = Gauge(
             "quotabell_delivery_oldest_due_seconds",
-            "For how long the oldest delivery has been due.",
+            "For how long the oldest delivery, or message without deliveries yet, has been due.",
             registry=registry,
         )
         self.delivery_unknown = Counter(

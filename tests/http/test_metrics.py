@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -17,9 +18,9 @@ from quotabell.domain import exposition
 from quotabell.domain.events import Kinds
 from quotabell.domain.usage import StoredState
 from quotabell.log import configure
-from quotabell.service.exposition import UsageExposition
-from quotabell.store.episodes import Level
+from quotabell.service.exposition import Part, UsageExposition, alert_name
 from quotabell.store.events import Total
+from quotabell.store.levels import Firing
 from quotabell.store.samples import Burning
 from quotabell.store.sources import ListedSource
 from tests.http.client import Client, snapshot
@@ -154,8 +155,10 @@ class Sources:
         yield []
 
 
-class Alerts:
-    async def levels(self) -> AsyncIterator[list[Level]]:
+class Levels:
+    """Nothing rings."""
+
+    async def firing(self) -> AsyncIterator[list[Firing]]:
         yield []
 
 
@@ -179,7 +182,7 @@ async def test_a_commit_that_overtakes_a_refresh_is_not_undone_by_it():
             shown.sums.patch([sum_after])
 
     shown = UsageExposition(
-        *(States(), Sums(), Burns(), Sources(), Alerts()),  # type: ignore[arg-type]
+        *(States(), Sums(), Burns(), Sources(), Levels()),  # type: ignore[arg-type]
         configure().get_logger(),
     )
     refreshing = asyncio.create_task(shown.run())
@@ -223,10 +226,8 @@ async def test_parts_are_what_was_asked_for(client: Client):
     await client.update(snapshot())
 
     def families(samples) -> set[bool]:
-        return {
-            s.name.startswith(("quotabell_quota_", "quotabell_alert_", "quotabell_source_"))
-            for s in samples
-        }
+        usage = ("quotabell_quota_", "quotabell_alert_", "quotabell_source_")
+        return {s.name.startswith(usage) for s in samples}
 
     assert families(await client.samples("usage")) == {True}
     assert families(await client.samples("health")) == {False}
@@ -267,7 +268,7 @@ async def test_a_commit_from_before_a_refresh_does_not_hide_what_another_replica
         Sums(),  # type: ignore[arg-type]
         Burns(),  # type: ignore[arg-type]
         Sources(),  # type: ignore[arg-type]
-        Alerts(),  # type: ignore[arg-type]
+        Levels(),  # type: ignore[arg-type]
         configure().get_logger(),
     )
     refreshing = asyncio.create_task(shown.run())
@@ -279,3 +280,38 @@ async def test_a_commit_from_before_a_refresh_does_not_hide_what_another_replica
     refreshing.cancel()
 
     assert 'quotabell_requests_total{provider="p",model="m",user=""} 2' in text
+
+
+async def test_what_fires_is_shown_at_its_level_until_it_ends(client: Client):
+    async def levels() -> list[tuple[str, float]]:
+        return [
+            (s.labels["kind"], s.value)
+            for s in await client.samples("usage")
+            if s.name == "quotabell_alert_level_percent" and s.labels["model"] == "loud"
+        ]
+
+    async def shows(expected: list[tuple[str, float]]) -> bool:
+        return await levels() == expected
+
+    for used, level in ((9_100, 90.0), (12_000, 100.0)):
+        await client.update(snapshot(model="loud", tokensUsed=used))
+        await eventually(partial(shows, [("threshold", level)]), timeout=3)
+    await client.update(snapshot(model="loud", tokensUsed=10))
+    await eventually(partial(shows, []), timeout=3)
+
+
+async def test_of_two_alerts_of_one_name_the_later_episode_is_shown():
+    """That of the last period has not ended yet."""
+    part: Part[Firing] = Part(exposition.ALERT_FAMILIES, alert_name, exposition.alert_lines)
+    first = Firing("u", "daily", "p", "m", "threshold", 100.0)
+
+    async def read() -> AsyncIterator[list[Firing]]:
+        yield [first, first._replace(level=75.0)]
+
+    await part.refresh(read())
+    lines = "".join(part.render()).splitlines()
+
+    assert lines[2:] == [
+        'quotabell_alert_level_percent{quota="daily",provider="p",model="m",user="u",'
+        'kind="threshold"} 75.0'
+    ]

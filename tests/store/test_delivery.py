@@ -743,8 +743,9 @@ async def test_the_backlog_is_what_is_open(box: Outbox, replica: Replica) -> Non
     for n in range(3):
         await box.subscribe("alice", browser(f"{n}"))
     await box.announce("alice")
-    assert await replica.store.backlog() == (0, 0.0)
+    assert (await replica.store.backlog()).pending == 0
     await replica.enqueue()
+    assert (await replica.store.backlog()).pending == 3
     await box.connection.execute("update deliveries set due = now() - interval '9 s'")
     first, second, _ = await replica.claim(3)
     await replica.tell(first)
@@ -755,6 +756,23 @@ async def test_the_backlog_is_what_is_open(box: Outbox, replica: Replica) -> Non
     await box.connection.execute("update deliveries set due = now() - interval '9 s'")
     pending, oldest = await replica.store.backlog()
     assert (pending, round(oldest)) == (2, 9)
+
+
+async def test_a_message_that_is_not_yet_made_into_deliveries_is_late_as_well(
+    box: Outbox, replica: Replica
+) -> None:
+    """Else nobody would see that deliveries are not made at all."""
+    assert await replica.store.backlog() == (0, 0.0)
+    await box.subscribe("alice", browser("alice"))
+    await box.announce("alice")
+    await box.connection.execute(
+        "update notification_history set created_at = now() - interval '40 s'"
+    )
+    pending, oldest = await replica.store.backlog()
+    assert (pending, round(oldest)) == (0, 40)
+
+    await replica.enqueue()
+    assert round((await replica.store.backlog()).oldest) == 0
 
 
 async def test_attempts_go_with_their_notification(box: Outbox, replica: Replica) -> None:

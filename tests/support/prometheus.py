@@ -53,12 +53,24 @@ class Prometheus:
 
     async def query(self, expression: str) -> list[Series]:
         """An instant query's series."""
-        found = await self._get("query", {"query": expression})
+        found = await self.ask("query", query=expression)
         return [
             (
                 {k: v for k, v in series["metric"].items() if k not in ("instance", "job")},
                 float(series["value"][1]),
             )
+            for series in found["result"]
+        ]
+
+    async def over_time(
+        self, expression: str, start: float, end: float, step: float = 1.0
+    ) -> list[tuple[dict[str, str], list[float]]]:
+        """A range query's series, with their values."""
+        found = await self.ask(
+            "query_range", query=expression, start=str(start), end=str(end), step=str(step)
+        )
+        return [
+            (series["metric"], [float(value) for _, value in series["values"]])
             for series in found["result"]
         ]
 
@@ -70,7 +82,7 @@ class Prometheus:
 
     async def scrape_error(self) -> str:
         """Why the last scrape failed; '' if it did not."""
-        found = await self._get("targets", {})
+        found = await self.ask("targets")
         return str(found["activeTargets"][0]["lastError"])
 
     async def dropped_samples(self) -> float:
@@ -83,7 +95,8 @@ class Prometheus:
         assert len(found) == 2, text
         return sum(map(float, found))
 
-    async def _get(self, what: str, parameters: Mapping[str, str]) -> Any:
+    async def ask(self, what: str, **parameters: str) -> Any:
+        """The data of its API's answer."""
         async with self._session.get(f"{self.url}/api/v1/{what}", params=parameters) as response:
             answer = await response.json()
         assert answer["status"] == "success", answer
@@ -93,15 +106,22 @@ class Prometheus:
 @contextlib.asynccontextmanager
 async def scraping(folder: Path, daemon: str, token: str) -> AsyncIterator[Prometheus]:
     """A Prometheus that scrapes the daemon at this URL, with its storage in ``folder``."""
-    folder.mkdir()
     scrape = {
         "job_name": "quotabell",
         "scrape_interval": "1s",
         "authorization": {"credentials": token},
         "static_configs": [{"targets": [daemon.removeprefix("http://")]}],
     }
+    async with configured(folder, {"scrape_configs": [scrape]}) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def configured(folder: Path, content: Mapping[str, Any]) -> AsyncIterator[Prometheus]:
+    """A Prometheus with this configuration, and its storage in ``folder``."""
+    folder.mkdir()
     config = folder / "prometheus.yml"
-    config.write_text(yaml.safe_dump({"scrape_configs": [scrape]}))
+    config.write_text(yaml.safe_dump(content))
     address = f"127.0.0.1:{steady_port()}"
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

@@ -62,7 +62,7 @@ BURN_FAMILIES = (
 ALERT_FAMILIES = (
     Family(
         "quotabell_alert_level_percent",
-        "Level of an alert that fires: the threshold reached, or 100 of a forecast.",
+        "Level at which an alert of a quota fires; absent while none does.",
     ),
 )
 SOURCE_FAMILIES = (
@@ -123,8 +123,8 @@ class Burning(Exposed, Protocol):
     def at(self) -> datetime: ...
 
 
-class Ringing(Labelled, Protocol):
-    """What of an alert that fires is exposed; the level is a percentage."""
+class Firing(Labelled, Protocol):
+    """What of an alert is exposed."""
 
     @property
     def kind(self) -> str: ...
@@ -184,11 +184,10 @@ def burn_lines(state: Burning) -> Lines:
     )
 
 
-def alert_lines(alert: Ringing) -> Lines:
-    """An alert's line."""
-    family = ALERT_FAMILIES[0].name
-    labels = f'{_labels(alert)[:-1]},kind="{alert.kind}"}}'
-    return (f"{family}{labels} {alert.level:g}\n",)
+def alert_lines(alert: Firing) -> Lines:
+    """The lines of an alert that fires."""
+    labels = f'{_labels(alert)[:-1]},kind="{escape(alert.kind)}"}}'
+    return (f"{ALERT_FAMILIES[0].name}{labels} {alert.level!r}\n",)
 
 
 def source_lines(name: str, last_event_at: datetime | None, stale: bool = False) -> Lines:

@@ -25,8 +25,8 @@ from quotabell.domain.exposition import (
 from quotabell.domain.usage import StoredState
 from quotabell.errors import QuotabellError
 from quotabell.log import Logger
-from quotabell.store.episodes import EpisodeStore, Level
 from quotabell.store.events import Counted, EventStore, Total
+from quotabell.store.levels import AlertLevelStore, Firing
 from quotabell.store.samples import Burning, SampleStore
 from quotabell.store.sources import ListedSource, SourceStore
 from quotabell.store.states import Removed
@@ -115,6 +115,11 @@ class Part(Generic[Row]):
             exposition.put(into, self._key(row), self._lines(row))
 
 
+def alert_name(alert: Firing) -> Hashable:
+    """What tells an alert from others; not its id: that of the last period may still be ending."""
+    return (alert.quota, alert.provider, alert.model, alert.user_id, alert.kind)
+
+
 class UsageExposition:
     """`render` gives the text, the parts' `patch` takes rows of a commit, `run` refreshes."""
 
@@ -124,14 +129,14 @@ class UsageExposition:
         events: EventStore,
         samples: SampleStore,
         sources: SourceStore,
-        alerts: EpisodeStore,
+        levels: AlertLevelStore,
         log: Logger,
     ) -> None:
         self._usage = usage
         self._events = events
         self._samples = samples
         self._source_store = sources
-        self._alert_store = alerts
+        self._levels = levels
         self._log = log
         self.states: Part[CurrentState | StoredState] = Part(
             QUOTA_FAMILIES,
@@ -147,12 +152,6 @@ class UsageExposition:
         self._burns: Part[Burning] = Part(
             BURN_FAMILIES, lambda state: state.id, exposition.burn_lines
         )
-        self._alerts: Part[Level] = Part(
-            # Not their id: of two that overlap for a moment only one is shown.
-            ALERT_FAMILIES,
-            lambda alert: alert[1:],
-            exposition.alert_lines,
-        )
         self._sources: Part[ListedSource] = Part(
             SOURCE_FAMILIES,
             lambda source: source.name,
@@ -160,6 +159,7 @@ class UsageExposition:
                 source.name, source.last_event_at, source.stale_since is not None
             ),
         )
+        self._alerts: Part[Firing] = Part(ALERT_FAMILIES, alert_name, exposition.alert_lines)
         self._scraped = -SCRAPED_WITHIN
         self._wanted = asyncio.Event()
         self._fresh = asyncio.Event()
@@ -208,6 +208,6 @@ class UsageExposition:
         await self.sums.refresh(self._events.totals())
         await self.states.refresh(self._usage.current())
         await self._burns.refresh(self._samples.burning())
-        await self._alerts.refresh(self._alert_store.levels())
+        await self._alerts.refresh(self._levels.firing())
         await self._sources.refresh(self._source_store.all())
         self._fresh.set()

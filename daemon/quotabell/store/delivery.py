@@ -99,7 +99,8 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Backlog(NamedTuple):
-    """Deliveries not finished, and seconds since the oldest of them was due."""
+    """Deliveries not finished, and seconds since the oldest of them, or a message that is not made
+    into deliveries yet, was due."""
 
     pending: int
     oldest: float

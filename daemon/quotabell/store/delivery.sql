@@ -232,11 +232,14 @@ with back as (
 )
 delete from attempts a using back where a.delivery_id = back.id and a.n = back.tries + 1;
 
--- backlog: how many deliveries are open, and for how long the oldest due one has been (seconds)
-select p.pending + (select count(*) from deliveries where status = 'leased') as pending, p.oldest
+-- backlog: how many deliveries are open, and for how long the oldest due one has been (seconds),
+-- or a message that is not yet made into deliveries
+select p.pending + (select count(*) from deliveries where status = 'leased') as pending,
+    coalesce(extract(epoch from now() - least(p.due, (
+        select min(created_at) from notification_history
+        where status = 'pending' and enqueued_at is null and created_at <= now()
+    ))), 0)::float8 as oldest
 from (
-    select count(*) as pending,
-        coalesce(extract(epoch from now() - min(due) filter (where due <= now())), 0)::float8
-            as oldest
+    select count(*) as pending, min(due) filter (where due <= now()) as due
     from deliveries where status = 'pending'
 ) p;

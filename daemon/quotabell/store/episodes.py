@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, NamedTuple
@@ -15,7 +14,6 @@ from quotabell.store.database import Database
 from quotabell.store.queries import load
 
 _SQL = load("episodes")
-_AT_A_TIME = 1_000
 
 
 class Alert(NamedTuple):
@@ -44,17 +42,6 @@ class Alert(NamedTuple):
     exhausts_at: datetime | None
 
 
-class Level(NamedTuple):
-    """What of an alert that fires is exposed: the level in percent, and what it is of."""
-
-    level: float
-    kind: str
-    user_id: str
-    quota: str
-    provider: str
-    model: str
-
-
 class Position(NamedTuple):
     """The alert behind which a part of the list begins."""
 
@@ -79,12 +66,6 @@ class EpisodeStore:
         async with self.database.acting_for(user) as connection:
             rows = await connection.fetch(_SQL["listed"], user, *regexes, status, *at, limit)
         return [Alert(*row) for row in rows]
-
-    async def levels(self) -> AsyncIterator[list[Level]]:
-        """Everything that fires, some at a time."""
-        rows = await self.database.fetch(_SQL["levels"])
-        for start in range(0, len(rows), _AT_A_TIME):
-            yield [Level(*row) for row in rows[start : start + _AT_A_TIME]]
 
     async def acknowledge(self, user: str | None, key: UUID, by: str) -> Alert | None:
         """Note that ``by`` has seen an alert; whoever was first stays. None: there is none.

@@ -36,7 +36,3 @@ from (
     union all
     select * from target where not exists (select from acknowledged)
 ) as alert;
-
--- levels: what of quotas fires, for /metrics
-select level, kind, user_id, quota, provider, model from alerts
-where status = 'firing' and subject = '';
