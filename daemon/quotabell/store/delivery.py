@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
@@ -196,6 +196,8 @@ class DeliveryStore:
 
     async def acknowledge(self, told: Sequence[Told]) -> set[int]:
         """Record what became of attempts and all that follows; the ids whose fence held."""
+        if pauses := pauses_of(told):
+            await self.pause(pauses)
         recorded, _ = await self.record(told)
         left: Sequence[Recorded] = recorded
         for _ in range(_FOLLOW_UPS):
@@ -210,35 +212,66 @@ class DeliveryStore:
     ) -> tuple[list[Recorded], set[int]]:
         """Commit what became of attempts: those whose fence still held, and what is left to do.
 
-        That is the ids of deliveries that somebody else holds, to be told again; with ``skip``
-        they are not waited for at all. Nobody who holds one, a notification or a subscription
-        holds this up: what follows for the latter two is left to ``settling``.
+        That is the ids of deliveries that somebody else holds (or the rows of whose attempts),
+        to be told again; with ``skip`` they are not waited for at all. Nobody who holds one, a
+        notification or a subscription holds this up: what follows for the latter two is left
+        to ``settling``.
         """
-        # One text is encoded ten times as fast as ten arrays.
-        text = msgspec.json.encode(told).decode()
-        try:
-            rows = await self.database.fetch(_SQL["acknowledge"], text, skip)
-        except Busy:
-            rows = await self.database.fetch(_SQL["acknowledge"], text, True)
-        recorded = [Recorded(*row.values()) for row in rows if row["status"] is not None]
-        return recorded, {row["id"] for row in rows if row["status"] is None}
+        if not skip:
+            try:
+                rows = await self.database.fetch(_SQL["acknowledge"], _encoded(told))
+                return [Recorded(*row.values()) for row in rows], set()
+            except Busy:
+                pass
+        async with self.database.transaction() as connection:
+            found = await connection.fetch(_SQL["held"], [one.id for one in told])
+            held = {row["id"] for row in found}
+            free = [one for one in told if one.id not in held]
+            rows = await connection.fetch(_SQL["acknowledge"], _encoded(free)) if free else []
+        return [Recorded(*row.values()) for row in rows], held
 
-    async def reap(self, dead_worker: str | None = None) -> int:
+    async def pause(self, pauses: Mapping[str, tuple[float, str]]) -> set[str]:
+        """Have all replicas leave origins alone for so many seconds, with a reason.
+
+        Returns those whose rows somebody holds: to be told again.
+        """
+        origins = sorted(pauses)
+        seconds, reasons = zip(*(pauses[origin] for origin in origins), strict=True)
+        found = await self.database.fetch(_SQL["pause"], origins, list(seconds), list(reasons))
+        return {row["origin"] for row in found}
+
+    async def reap(self, dead_worker: str | None = None, *, thorough: bool = False) -> int:
         """Free deliveries whose lease ran out, and all of a worker that is known to be dead.
 
-        Returns how many; what became of their attempts is unknown.
+        Returns how many; what became of their attempts is unknown. Where somebody has deleted
+        the row of an attempt only ``thorough`` finds its delivery.
         """
-        return int((await self.database.fetch(_SQL["reap"], dead_worker))[0]["count"])
+        return int((await self.database.fetch(_SQL["reap"], dead_worker, thorough))[0]["count"])
 
-    async def release(self, claimed: Sequence[Claimed]) -> None:
-        """Give back deliveries that were claimed and not sent."""
+    async def release(self, claimed: Sequence[Claimed], delay: float = 0.0) -> None:
+        """Give back deliveries that were claimed and not sent, to be sent in ``delay`` seconds."""
         if claimed:
             await self.database.execute(
-                _SQL["release"], [c.id for c in claimed], [c.fence for c in claimed]
+                _SQL["release"],
+                *([c.id for c in claimed], [c.fence for c in claimed], [delay] * len(claimed)),
             )
 
     async def backlog(self) -> Backlog:
         return Backlog(*(await self.database.fetch(_SQL["backlog"]))[0])
+
+
+def _encoded(told: Sequence[Told]) -> str:
+    """One text, which is encoded ten times as fast as ten arrays."""
+    return msgspec.json.encode(told).decode()
+
+
+def pauses_of(told: Iterable[Told]) -> dict[str, tuple[float, str]]:
+    """The longest pause that each origin asked for."""
+    longest: dict[str, tuple[float, str]] = {}
+    for one in told:
+        if one.pause > longest.get(one.origin, (0.0, ""))[0]:
+            longest[one.origin] = (one.pause, one.reason)
+    return longest
 
 
 def _count(
