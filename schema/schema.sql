@@ -54,6 +54,13 @@ SET row_security = off;
 
 CREATE SCHEMA quotabell_parts;
 
+CREATE FUNCTION public.quotabell_alert_subject_id(of_kind text, of_subject text) RETURNS uuid
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select md5(of_kind || '/' || of_subject)::uuid
+$$;
+
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
@@ -62,6 +69,7 @@ CREATE TABLE public.alerts (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     state_id uuid NOT NULL,
     kind text DEFAULT 'threshold'::text NOT NULL,
+    subject text DEFAULT ''::text NOT NULL,
     status text DEFAULT 'firing'::text NOT NULL,
     user_id text DEFAULT ''::text NOT NULL,
     quota text NOT NULL,
@@ -76,12 +84,13 @@ CREATE TABLE public.alerts (
     acknowledged_at timestamp with time zone,
     acknowledged_by text,
     seeded boolean DEFAULT false NOT NULL,
+    data jsonb DEFAULT '{}'::jsonb NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
     ended_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     episode bigint NOT NULL,
-    CONSTRAINT alerts_kind_check CHECK ((kind = ANY (ARRAY['threshold'::text, 'forecast'::text, 'stale'::text]))),
-    CONSTRAINT alerts_reason_check CHECK ((reason = ANY (ARRAY['fell'::text, 'limit raised'::text, 'limit unknown'::text, 'threshold removed'::text, 'period over'::text, 'usage removed'::text]))),
+    CONSTRAINT alerts_kind_check CHECK ((kind = ANY (ARRAY['threshold'::text, 'forecast'::text, 'stale'::text, 'channel'::text]))),
+    CONSTRAINT alerts_reason_check CHECK ((reason = ANY (ARRAY['fell'::text, 'limit raised'::text, 'limit unknown'::text, 'threshold removed'::text, 'period over'::text, 'usage removed'::text, 'slower burn'::text, 'exhausted'::text, 'no forecast'::text, 'reports again'::text, 'source removed'::text, 'not watched'::text, 'longer silence allowed'::text, 'works again'::text, 'channel removed'::text, 'nobody subscribed'::text]))),
     CONSTRAINT alerts_status_check CHECK ((status = ANY (ARRAY['firing'::text, 'resolved'::text])))
 );
 
@@ -93,6 +102,10 @@ declare
     period_end constant timestamptz := (
         select u.period_end from public.token_usage u where u.id = a.state_id);
 begin
+    if a.subject <> '' then
+        perform public.quotabell_announce_subject(a);
+        return;
+    end if;
     insert into public.notification_history (
         user_id, alert_id, seq, kind, transition, level, title, body, data
     ) values (
@@ -109,7 +122,7 @@ begin
             'stateId', a.state_id, 'quota', a.quota, 'provider', a.provider, 'model', a.model,
             'tokensUsed', a.tokens_used, 'tokenLimit', a.token_limit,
             'percentage', a.tokens_used * 100.0::float8 / a.token_limit,
-            'threshold', a.level, 'reason', a.reason, 'periodEnd', period_end)
+            'threshold', a.level, 'reason', a.reason, 'periodEnd', period_end) || a.data
     ) on conflict (alert_id, seq) do nothing;
     if a.seeded and a.seq = 1 then
         update public.notification_history set status = 'suppressed',
@@ -117,6 +130,31 @@ begin
         where alert_id = a.id and seq = 1;
         return;
     end if;
+    perform pg_notify('quotabell', '');
+end $$;
+
+CREATE FUNCTION public.quotabell_announce_subject(a public.alerts) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    insert into public.notification_history (
+        user_id, alert_id, seq, kind, transition, title, body, data
+    ) values (
+        a.user_id, a.id, a.seq, a.kind, a.status,
+        case
+            when a.status = 'resolved' then format('%s is resolved: %s', a.subject, a.reason)
+            when a.kind = 'stale' then a.subject || ' stopped reporting'
+            else a.subject || ' does not work' end,
+        case when a.kind = 'stale' then format('Last report: %s. Usual pause: up to %s s',
+                coalesce(a.data ->> 'lastEventAt', 'unknown'),
+                coalesce(a.data ->> 'usualPause', '0'))
+            else format('Nothing has arrived since %s: %s',
+                coalesce(a.data ->> 'failingSince', 'unknown'),
+                coalesce(a.data ->> 'error', 'unknown')) end,
+        jsonb_build_object(
+            'subject', a.subject, 'subjectId', a.state_id, 'reason', a.reason) || a.data
+    ) on conflict (alert_id, seq) do nothing;
     perform pg_notify('quotabell', '');
 end $$;
 
@@ -132,6 +170,33 @@ begin
         for no key update skip locked);
     return null;
 end $$;
+
+CREATE TABLE public.channel_health (
+    subject text NOT NULL COLLATE pg_catalog."C",
+    within text,
+    channel text NOT NULL,
+    target text,
+    vapid_key_id text,
+    ok_at timestamp with time zone,
+    failing_since timestamp with time zone,
+    failed_at timestamp with time zone,
+    reason text
+);
+
+CREATE FUNCTION public.quotabell_channel_serves(h public.channel_health) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case
+        when h.channel <> 'webpush' then exists (
+            select from public.channels c where c.type = h.channel and c.name = h.target)
+        else exists (
+            select from public.push_subscriptions s
+            where s.is_active
+                and (h.target is null
+                    or starts_with(s.subscription ->> 'endpoint', h.target || '/'))
+                and (h.vapid_key_id is null or s.vapid_key_id = h.vapid_key_id)) end
+$$;
 
 CREATE TABLE public.notification_history (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -170,7 +235,7 @@ CREATE FUNCTION public.quotabell_channels(h public.notification_history) RETURNS
             and (c.model is null or coalesce(h.data ->> 'model', '') ~ c.model)
             and (c.alert_user is null or h.user_id ~ c.alert_user)
             and (c.quota is null or coalesce(h.data ->> 'quota', '') ~ c.quota)
-            and (c.min_percentage <= 0 or h.transition = 'resolved'
+            and (c.min_percentage <= 0 or h.transition = 'resolved' or h.level is null
                 or h.level >= c.min_percentage
                 or case when jsonb_typeof(h.data -> 'percentage') = 'number'
                     then (h.data ->> 'percentage')::float8 >= c.min_percentage end)
@@ -344,7 +409,7 @@ end $$;
 CREATE FUNCTION public.quotabell_rearm(batch integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET lock_timeout TO '1s'
+    SET lock_timeout TO '200ms'
     SET plan_cache_mode TO 'force_custom_plan'
     AS $$
 declare
@@ -578,6 +643,25 @@ CREATE FUNCTION public.quotabell_silence(of_provider text, of_model text, of_use
     limit 1
 $$;
 
+CREATE FUNCTION public.quotabell_skip_failing() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if new.state_id in (
+        public.quotabell_alert_subject_id('channel', new.channel),
+        public.quotabell_alert_subject_id('channel', new.channel || ' ' || new.target),
+        public.quotabell_alert_subject_id('channel', new.channel || ' ' || new.origin),
+        (select public.quotabell_alert_subject_id('channel', format(
+                '%s %s key %s', new.channel, new.origin, s.vapid_key_id))
+            from public.push_subscriptions s
+            where new.channel = 'webpush' and s.id::text = new.target))
+    then
+        return null;
+    end if;
+    return new;
+end $$;
+
 CREATE FUNCTION public.quotabell_subject() RETURNS text
     LANGUAGE sql STABLE
     RETURN NULLIF(((NULLIF(current_setting('request.jwt.claims'::text, true), ''::text))::json ->> 'sub'::text), ''::text);
@@ -675,6 +759,19 @@ begin
     return new;
 end $$;
 
+CREATE FUNCTION public.quotabell_unheard(since timestamp with time zone) RETURNS interval
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce(sum(o.ended - greatest(o.began, since)), '0')
+    from (
+        select began, ended from public.outages
+        union all
+        select heard_until, now() from public.rounds where next_by < now()
+    ) o
+    where o.ended > since
+$$;
+
 CREATE FUNCTION public.quotabell_writers() RETURNS text[]
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -699,7 +796,8 @@ CREATE VIEW public.active_alerts WITH (security_invoker='true') AS
     token_limit,
     acknowledged_at,
     acknowledged_by,
-    started_at
+    started_at,
+    subject
    FROM public.alerts
   WHERE (status = 'firing'::text)
   ORDER BY level DESC, started_at;
@@ -904,6 +1002,12 @@ CREATE VIEW public.notification_log WITH (security_invoker='true') AS
    FROM public.notification_history
   ORDER BY created_at DESC, id;
 
+CREATE TABLE public.outages (
+    began timestamp with time zone NOT NULL,
+    ended timestamp with time zone NOT NULL,
+    CONSTRAINT outages_order CHECK ((began < ended))
+);
+
 CREATE TABLE public.push_subscriptions (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     user_id text DEFAULT ''::text NOT NULL,
@@ -961,6 +1065,16 @@ ALTER TABLE public.rearm_scopes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+CREATE TABLE public.rounds (
+    id boolean DEFAULT true NOT NULL,
+    heard_until timestamp with time zone DEFAULT now() NOT NULL,
+    next_by timestamp with time zone DEFAULT (now() + '00:01:00'::interval) NOT NULL,
+    heard_since timestamp with time zone DEFAULT now() NOT NULL,
+    watched_since timestamp with time zone,
+    attempts_until timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT rounds_one_row CHECK (id)
 );
 
 CREATE TABLE public.series_marks (
@@ -1030,6 +1144,14 @@ CREATE TABLE public.sources (
     rejected bigint DEFAULT 0 NOT NULL,
     last_rejected_at timestamp with time zone,
     last_error text,
+    reported_since timestamp with time zone,
+    longest_pause interval,
+    longest_until timestamp with time zone,
+    second_pause interval,
+    earlier_longest interval,
+    earlier_until timestamp with time zone,
+    earlier_second interval,
+    pauses_since timestamp with time zone DEFAULT now() NOT NULL,
     signal text
 );
 
@@ -1169,6 +1291,9 @@ ALTER TABLE ONLY public.alerts
 ALTER TABLE ONLY public.attempts
     ADD CONSTRAINT attempts_pkey PRIMARY KEY (delivery_id, n);
 
+ALTER TABLE ONLY public.channel_health
+    ADD CONSTRAINT channel_health_pkey PRIMARY KEY (subject);
+
 ALTER TABLE ONLY public.channels
     ADD CONSTRAINT channels_pkey PRIMARY KEY (name);
 
@@ -1190,6 +1315,9 @@ ALTER TABLE ONLY public.notification_history
 ALTER TABLE ONLY public.notification_history
     ADD CONSTRAINT notification_history_transition UNIQUE (alert_id, seq);
 
+ALTER TABLE ONLY public.outages
+    ADD CONSTRAINT outages_pkey PRIMARY KEY (began);
+
 ALTER TABLE ONLY public.push_subscriptions
     ADD CONSTRAINT push_subscriptions_endpoint UNIQUE (endpoint_hash);
 
@@ -1207,6 +1335,9 @@ ALTER TABLE ONLY public.quotas
 
 ALTER TABLE ONLY public.rearm_scopes
     ADD CONSTRAINT rearm_scopes_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.rounds
+    ADD CONSTRAINT rounds_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.series_marks
     ADD CONSTRAINT series_marks_pkey PRIMARY KEY (source, series_key, start_time);
@@ -1257,11 +1388,13 @@ CREATE INDEX alerts_by_user ON public.alerts USING btree (user_id, started_at DE
 
 CREATE INDEX alerts_ended ON public.alerts USING btree (ended_at, id) WHERE (status = 'resolved'::text);
 
-CREATE INDEX alerts_firing_of_name ON public.alerts USING btree (user_id, quota, provider, model, kind) WHERE (status = 'firing'::text);
+CREATE INDEX alerts_firing_of_name ON public.alerts USING btree (user_id, quota, provider, model, kind, subject) WHERE (status = 'firing'::text);
 
 CREATE UNIQUE INDEX alerts_firing_of_state ON public.alerts USING btree (state_id, kind) WHERE (status = 'firing'::text);
 
 CREATE INDEX alerts_unannounced ON public.alerts USING btree (id) WHERE (announced_seq < seq);
+
+CREATE INDEX attempts_started ON public.attempts USING brin (started_at) WITH (pages_per_range='16', autosummarize='on');
 
 CREATE UNIQUE INDEX attempts_under_way ON public.attempts USING btree (lane) WHERE (outcome IS NULL);
 
@@ -1307,6 +1440,8 @@ CREATE TRIGGER quotabell_ring AFTER INSERT OR UPDATE ON public.token_usage FOR E
 
 CREATE TRIGGER quotabell_settings_changed AFTER UPDATE OF default_thresholds, hysteresis ON public.settings FOR EACH ROW WHEN (((old.default_thresholds <> new.default_thresholds) OR (old.hysteresis <> new.hysteresis))) EXECUTE FUNCTION public.quotabell_settings_changed();
 
+CREATE TRIGGER quotabell_skip_failing BEFORE INSERT ON public.deliveries FOR EACH ROW WHEN ((new.kind = 'channel'::text)) EXECUTE FUNCTION public.quotabell_skip_failing();
+
 CREATE TRIGGER quotabell_target_is_no_id AFTER INSERT OR UPDATE OF channel, target ON public.deliveries FOR EACH ROW WHEN (((new.channel = 'webpush'::text) AND (new.target !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'::text))) EXECUTE FUNCTION public.quotabell_target_is_no_id();
 
 CREATE TRIGGER quotabell_thresholds_bounded BEFORE INSERT OR UPDATE OF provider, user_id ON public.token_thresholds FOR EACH ROW EXECUTE FUNCTION public.quotabell_thresholds_bounded();
@@ -1343,6 +1478,8 @@ CREATE POLICY attempts_own ON public.attempts FOR SELECT USING ((EXISTS ( SELECT
    FROM public.deliveries d
   WHERE (d.id = attempts.delivery_id))));
 
+ALTER TABLE public.channel_health ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.channels ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.deliveries ENABLE ROW LEVEL SECURITY;
@@ -1356,6 +1493,8 @@ ALTER TABLE public.delivery_pauses ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.leases ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.notification_history ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.outages ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.push_subscriptions ENABLE ROW LEVEL SECURITY;
 
@@ -1378,6 +1517,8 @@ CREATE POLICY quotabell_shared ON public.token_thresholds FOR SELECT USING (((us
 ALTER TABLE public.quotas ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.rearm_scopes ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.rounds ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.series_marks ENABLE ROW LEVEL SECURITY;
 
@@ -1421,11 +1562,18 @@ CREATE POLICY usage_samples_own ON public.usage_samples FOR SELECT USING ((state
 
 ALTER TABLE public.vapid_keys ENABLE ROW LEVEL SECURITY;
 
+REVOKE ALL ON FUNCTION public.quotabell_alert_subject_id(of_kind text, of_subject text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.quotabell_alert_subject_id(of_kind text, of_subject text) TO quotabell_reader;
+
 GRANT SELECT ON TABLE public.alerts TO quotabell_reader;
 
 REVOKE ALL ON FUNCTION public.quotabell_announce(a public.alerts) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.quotabell_announce_subject(a public.alerts) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.quotabell_announced() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_channel_serves(h public.channel_health) FROM PUBLIC;
 
 GRANT SELECT ON TABLE public.notification_history TO quotabell_reader;
 
@@ -1459,6 +1607,8 @@ REVOKE ALL ON FUNCTION public.quotabell_settings_changed() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_silence(of_provider text, of_model text, of_user text, of_quota text, of_kind text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.quotabell_skip_failing() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.quotabell_subject() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.quotabell_subject() TO quotabell_reader;
 
@@ -1473,6 +1623,8 @@ REVOKE ALL ON FUNCTION public.quotabell_thresholds_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION public.quotabell_tokens(n bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_touch() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.quotabell_unheard(since timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_writers() FROM PUBLIC;
 
@@ -1535,21 +1687,25 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000304'),
     ('20261122000305'),
     ('20261122000401'),
-    ('20261122000601');
+    ('20261122000601'),
+    ('20261122000801');
 
 SELECT public.quotabell_protect(
     'alerts',
     'attempts',
+    'channel_health',
     'channels',
     'deliveries',
     'delivery_pauses',
     'leases',
     'notification_history',
+    'outages',
     'push_subscriptions',
     'quota_periods',
     'quotabell_migrations',
     'quotas',
     'rearm_scopes',
+    'rounds',
     'series_marks',
     'settings',
     'silences',
@@ -1567,8 +1723,11 @@ SELECT public.quotabell_protect(
     'current_usage',
     'notification_log',
     'usage_by_provider',
+    'quotabell_alert_subject_id(text,text)',
     'quotabell_announce(public.alerts)',
+    'quotabell_announce_subject(public.alerts)',
     'quotabell_announced()',
+    'quotabell_channel_serves(public.channel_health)',
     'quotabell_channels(public.notification_history)',
     'quotabell_delete_attempts()',
     'quotabell_endpoint()',
@@ -1584,6 +1743,7 @@ SELECT public.quotabell_protect(
     'quotabell_ring_trigger()',
     'quotabell_settings_changed()',
     'quotabell_silence(text,text,text,text,text)',
+    'quotabell_skip_failing()',
     'quotabell_subject()',
     'quotabell_target_is_no_id()',
     'quotabell_thresholds(text,text,text)',
@@ -1591,6 +1751,7 @@ SELECT public.quotabell_protect(
     'quotabell_thresholds_changed()',
     'quotabell_tokens(bigint)',
     'quotabell_touch()',
+    'quotabell_unheard(timestamp with time zone)',
     'quotabell_writers()');
 
 COMMIT;
