@@ -16,14 +16,15 @@ import pytest
 from quotabell import log
 from quotabell.errors import Conflict, Refused
 from quotabell.store.database import Database
-from quotabell.store.delivery import Claimed, DeliveryStore, Told
+from quotabell.store.delivery import Claimed, DeliveryStore
+from quotabell.store.outcomes import Told
 from quotabell.store.queries import load
 from quotabell.store.settling import START
 from tests.support.outbox import Outbox, outbox
 from tests.support.postgres import connected
 
 LEASE = timedelta(seconds=30)
-SQL = load("delivery") | load("settling")
+SQL = load("delivery") | load("outcomes") | load("settling")
 
 
 @dataclass(slots=True)

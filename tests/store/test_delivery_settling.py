@@ -11,7 +11,8 @@ import pytest
 
 from quotabell.domain.outcome import Outcome
 from quotabell.service.settle import Settler
-from quotabell.store.delivery import Claimed, Status, Told
+from quotabell.store.delivery import Claimed
+from quotabell.store.outcomes import Status, Told
 from quotabell.store.settling import START
 from tests.service.station import SENT, Recorder, endpoint, station
 from tests.store.test_delivery import Replica, box, browser, opened, other, replica  # noqa: F401

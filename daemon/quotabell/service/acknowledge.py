@@ -12,7 +12,8 @@ from typing import NamedTuple
 from quotabell.errors import Conflict, QuotabellError, Refused, Unavailable
 from quotabell.log import Logger
 from quotabell.metrics import Metrics
-from quotabell.store.delivery import DeliveryStore, Told
+from quotabell.store.delivery import DeliveryStore
+from quotabell.store.outcomes import Told
 from quotabell.store.settling import Recorded
 
 _PAUSE = 0.25  # seconds between tries while the database is away, or somebody holds a row

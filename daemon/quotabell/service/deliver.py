@@ -28,7 +28,8 @@ from quotabell.service.acknowledge import Acknowledger, Ended
 from quotabell.service.lines import Lines
 from quotabell.service.message import audience, draft
 from quotabell.service.origins import CLAIMED, Origins
-from quotabell.store.delivery import Claimed, DeliveryStore, Status, Told
+from quotabell.store.delivery import Claimed, DeliveryStore
+from quotabell.store.outcomes import Status, Told
 
 LEASE = 30.0  # seconds
 NEEDS = 12.0  # seconds of its lease that must be left when a send begins: 10 for itself

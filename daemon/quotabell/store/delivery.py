@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-import msgspec
-
-from quotabell.errors import Busy, Conflict, QuotabellError, Refused
+from quotabell.errors import Conflict, QuotabellError, Refused
 from quotabell.store import jsonb
-from quotabell.store.database import Database, translated
+from quotabell.store.database import translated
+from quotabell.store.outcomes import OutcomeStore, Told, pauses_of
 from quotabell.store.queries import load
 from quotabell.store.settling import Recorded, SettlingStore
 
 _SQL = load("delivery")
 _FOLLOW_UPS = 5
 _FOLLOW_UP_AFTER = 0.02  # seconds
-
-Status = Literal["pending", "sent", "failed", "expired"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,25 +81,6 @@ class Closed(NamedTuple):
     status: str
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What became of one attempt.
-
-    ``delay``: seconds until the next one, if pending again. ``pause``: seconds for which
-    nothing is to be sent to ``origin``.
-    """
-
-    id: int
-    fence: int
-    status: Status
-    outcome: str
-    http_status: int | None
-    reason: str
-    delay: float = 0.0
-    counts: bool = True
-    origin: str = ""
-    pause: float = 0.0
-
-
 class Backlog(NamedTuple):
     """Deliveries not finished, and seconds since the oldest of them was due."""
 
@@ -111,10 +89,9 @@ class Backlog(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryStore:
+class DeliveryStore(OutcomeStore):
     """Every method raises Unavailable, or Conflict where it may be repeated."""
 
-    database: Database
     # Where the walk through all origins that wait goes on: for alerts, for what is asked for.
     _walked: dict[bool, str] = field(default_factory=lambda: {False: "", True: ""})
 
@@ -207,39 +184,6 @@ class DeliveryStore:
             await asyncio.sleep(_FOLLOW_UP_AFTER)
         return {one.id for one in recorded}
 
-    async def record(
-        self, told: Sequence[Told], *, skip: bool = False
-    ) -> tuple[list[Recorded], set[int]]:
-        """Commit what became of attempts: those whose fence still held, and what is left to do.
-
-        That is the ids of deliveries that somebody else holds (or the rows of whose attempts),
-        to be told again; with ``skip`` they are not waited for at all. Nobody who holds one, a
-        notification or a subscription holds this up: what follows for the latter two is left
-        to ``settling``.
-        """
-        if not skip:
-            try:
-                rows = await self.database.fetch(_SQL["acknowledge"], _encoded(told))
-                return [Recorded(*row.values()) for row in rows], set()
-            except Busy:
-                pass
-        async with self.database.transaction() as connection:
-            found = await connection.fetch(_SQL["held"], [one.id for one in told])
-            held = {row["id"] for row in found}
-            free = [one for one in told if one.id not in held]
-            rows = await connection.fetch(_SQL["acknowledge"], _encoded(free)) if free else []
-        return [Recorded(*row.values()) for row in rows], held
-
-    async def pause(self, pauses: Mapping[str, tuple[float, str]]) -> set[str]:
-        """Have all replicas leave origins alone for so many seconds, with a reason.
-
-        Returns those whose rows somebody holds: to be told again.
-        """
-        origins = sorted(pauses)
-        seconds, reasons = zip(*(pauses[origin] for origin in origins), strict=True)
-        found = await self.database.fetch(_SQL["pause"], origins, list(seconds), list(reasons))
-        return {row["origin"] for row in found}
-
     async def reap(self, dead_worker: str | None = None, *, thorough: bool = False) -> int:
         """Free deliveries whose lease ran out, and all of a worker that is known to be dead.
 
@@ -258,20 +202,6 @@ class DeliveryStore:
 
     async def backlog(self) -> Backlog:
         return Backlog(*(await self.database.fetch(_SQL["backlog"]))[0])
-
-
-def _encoded(told: Sequence[Told]) -> str:
-    """One text, which is encoded ten times as fast as ten arrays."""
-    return msgspec.json.encode(told).decode()
-
-
-def pauses_of(told: Iterable[Told]) -> dict[str, tuple[float, str]]:
-    """The longest pause that each origin asked for."""
-    longest: dict[str, tuple[float, str]] = {}
-    for one in told:
-        if one.pause > longest.get(one.origin, (0.0, ""))[0]:
-            longest[one.origin] = (one.pause, one.reason)
-    return longest
 
 
 def _count(
