@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache, partial
@@ -226,15 +226,14 @@ class Deliverer:
 
     async def _give_back(self, claimed: Claimed, until: float, wait: float) -> None:
         """Nobody has heard of it yet: it is as if it had not been claimed."""
-        while True:
+        reason = ""
+        while monotonic() < until or not reason:
             try:
-                await self._store.release([claimed], wait)
-                return
+                return await self._store.release([claimed], wait)
             except QuotabellError as error:
-                if monotonic() > until:
-                    self._log.warning("a claim is not given back", reason=str(error))
-                    return
+                reason = str(error)
             await asyncio.sleep(_RELEASE_EVERY)
+        self._log.warning("a claim is not given back", reason=reason)
 
     async def _send(self, claimed: Claimed) -> None:
         started = monotonic()
