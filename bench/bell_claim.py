@@ -15,8 +15,9 @@ from bench.ground import durable_cluster
 from quotabell import log
 from quotabell.errors import Conflict
 from quotabell.store.database import Database
-from quotabell.store.delivery import DeliveryStore, Told
+from quotabell.store.delivery import DeliveryStore
 from quotabell.store.migrate import migrate
+from quotabell.store.outcomes import Told
 
 BROWSERS = 500
 MESSAGES = 16  # of one round

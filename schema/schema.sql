@@ -61,6 +61,15 @@ CREATE FUNCTION public.quotabell_alert_subject_id(of_kind text, of_subject text)
     select md5(of_kind || '/' || of_subject)::uuid
 $$;
 
+CREATE FUNCTION public.quotabell_alert_told() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    new.told_at := now();
+    return new;
+end $$;
+
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
@@ -89,6 +98,7 @@ CREATE TABLE public.alerts (
     ended_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     episode bigint NOT NULL,
+    told_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT alerts_kind_check CHECK ((kind = ANY (ARRAY['threshold'::text, 'forecast'::text, 'stale'::text, 'channel'::text]))),
     CONSTRAINT alerts_reason_check CHECK ((reason = ANY (ARRAY['fell'::text, 'limit raised'::text, 'limit unknown'::text, 'threshold removed'::text, 'period over'::text, 'usage removed'::text, 'slower burn'::text, 'exhausted'::text, 'no forecast'::text, 'reports again'::text, 'source removed'::text, 'not watched'::text, 'longer silence allowed'::text, 'works again'::text, 'channel removed'::text, 'nobody subscribed'::text]))),
     CONSTRAINT alerts_status_check CHECK ((status = ANY (ARRAY['firing'::text, 'resolved'::text])))
@@ -498,7 +508,7 @@ end $$;
 CREATE FUNCTION public.quotabell_rearm(batch integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET lock_timeout TO '1s'
+    SET lock_timeout TO '200ms'
     SET plan_cache_mode TO 'force_custom_plan'
     AS $$
 declare
@@ -767,6 +777,15 @@ CREATE FUNCTION public.quotabell_subject() RETURNS text
     LANGUAGE sql STABLE
     RETURN NULLIF(((NULLIF(current_setting('request.jwt.claims'::text, true), ''::text))::json ->> 'sub'::text), ''::text);
 
+CREATE FUNCTION public.quotabell_target_is_no_id() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    raise exception 'deliveries_target_is_id: a browser is named by the id of its subscription'
+        using errcode = 'check_violation', constraint = 'deliveries_target_is_id';
+end $$;
+
 CREATE FUNCTION public.quotabell_thresholds(of_quota text, of_provider text, of_user text) RETURNS double precision[]
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -908,6 +927,7 @@ CREATE TABLE public.attempts (
     n integer NOT NULL,
     fence bigint NOT NULL,
     worker text NOT NULL,
+    lane uuid,
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     ended_at timestamp with time zone,
     outcome text,
@@ -1042,12 +1062,16 @@ CREATE TABLE public.deliveries (
     reason text,
     finished_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    open boolean GENERATED ALWAYS AS ((status = ANY (ARRAY['pending'::text, 'leased'::text]))) STORED NOT NULL,
+    arrived boolean GENERATED ALWAYS AS ((status = 'sent'::text)) STORED NOT NULL,
+    told_level double precision,
+    waits_for bigint,
+    waits_anyway boolean DEFAULT false NOT NULL,
     CONSTRAINT deliveries_counted_check CHECK (((counted >= 0) AND (counted <= 1000000))),
     CONSTRAINT deliveries_due_check CHECK ((due > '-infinity'::timestamp with time zone)),
     CONSTRAINT deliveries_expires_at_check CHECK (isfinite(expires_at)),
     CONSTRAINT deliveries_fence_check CHECK (((fence >= 0) AND (fence <= '1000000000000000'::bigint))),
     CONSTRAINT deliveries_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'leased'::text, 'sent'::text, 'failed'::text, 'expired'::text, 'suppressed'::text, 'superseded'::text]))),
-    CONSTRAINT deliveries_target_is_id CHECK (((channel <> 'webpush'::text) OR (target ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'::text))),
     CONSTRAINT deliveries_tries_check CHECK (((tries >= 0) AND (tries <= 1000000)))
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.02');
@@ -1067,6 +1091,26 @@ CREATE TABLE public.delivery_pauses (
     reason text NOT NULL
 );
 
+CREATE TABLE public.digest_members (
+    digest uuid NOT NULL,
+    notification uuid NOT NULL,
+    state_id uuid NOT NULL,
+    kind text NOT NULL,
+    place bigint NOT NULL,
+    told_level double precision,
+    superseded boolean DEFAULT false NOT NULL
+);
+
+CREATE TABLE public.digests (
+    id uuid NOT NULL,
+    kind text NOT NULL,
+    ends boolean NOT NULL,
+    held boolean NOT NULL,
+    awaits uuid,
+    opened_at timestamp with time zone DEFAULT now() NOT NULL,
+    closes_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE public.forecasts (
     state_id uuid NOT NULL,
     since timestamp with time zone NOT NULL,
@@ -1079,6 +1123,23 @@ CREATE TABLE public.leases (
     expires_at timestamp with time zone NOT NULL,
     renewed_at timestamp with time zone DEFAULT now() NOT NULL
 );
+
+CREATE VIEW public.notification_deliveries WITH (security_invoker='true') AS
+ SELECT deliveries.notification_id AS notification,
+    deliveries.id AS delivery,
+    deliveries.status,
+    deliveries.reason
+   FROM public.deliveries
+UNION ALL
+ SELECT m.notification,
+    d.id AS delivery,
+        CASE
+            WHEN m.superseded THEN 'superseded'::text
+            ELSE d.status
+        END AS status,
+    d.reason
+   FROM (public.digest_members m
+     JOIN public.deliveries d ON ((d.notification_id = m.digest)));
 
 CREATE VIEW public.notification_log WITH (security_invoker='true') AS
  SELECT created_at,
@@ -1193,9 +1254,13 @@ CREATE TABLE public.settings (
     hysteresis double precision DEFAULT 5 NOT NULL,
     generation integer DEFAULT 0 NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    min_interval interval DEFAULT '00:00:00'::interval NOT NULL,
+    repeat_interval interval DEFAULT '00:00:00'::interval NOT NULL,
     CONSTRAINT settings_default_thresholds CHECK (((array_position(default_thresholds, NULL::double precision) IS NULL) AND ((0)::double precision < ALL (default_thresholds)) AND ((1000)::double precision >= ALL (default_thresholds)))),
     CONSTRAINT settings_hysteresis CHECK (((hysteresis >= (0)::double precision) AND (hysteresis <= (1000)::double precision))),
-    CONSTRAINT settings_one_row CHECK (id)
+    CONSTRAINT settings_min_interval CHECK (((min_interval >= '00:00:00'::interval) AND (min_interval <= '31 days'::interval))),
+    CONSTRAINT settings_one_row CHECK (id),
+    CONSTRAINT settings_repeat_interval CHECK (((repeat_interval >= '00:00:00'::interval) AND (repeat_interval <= '366 days'::interval)))
 );
 
 CREATE TABLE public.silences (
@@ -1403,6 +1468,12 @@ ALTER TABLE ONLY public.deliveries
 ALTER TABLE ONLY public.delivery_pauses
     ADD CONSTRAINT delivery_pauses_pkey PRIMARY KEY (origin);
 
+ALTER TABLE ONLY public.digest_members
+    ADD CONSTRAINT digest_members_pkey PRIMARY KEY (digest, notification);
+
+ALTER TABLE ONLY public.digests
+    ADD CONSTRAINT digests_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.forecasts
     ADD CONSTRAINT forecasts_pkey PRIMARY KEY (state_id);
 
@@ -1494,19 +1565,31 @@ CREATE UNIQUE INDEX alerts_firing_of_state ON public.alerts USING btree (state_i
 
 CREATE INDEX alerts_forecasts ON public.alerts USING btree (state_id) WHERE ((kind = 'forecast'::text) AND (status = 'firing'::text));
 
+CREATE INDEX alerts_to_repeat ON public.alerts USING btree (told_at) WHERE ((status = 'firing'::text) AND (acknowledged_at IS NULL) AND ((kind = 'forecast'::text) OR ((kind = 'threshold'::text) AND (level >= (100)::double precision))));
+
 CREATE INDEX alerts_unannounced ON public.alerts USING btree (id) WHERE (announced_seq < seq);
 
 CREATE INDEX attempts_started ON public.attempts USING brin (started_at) WITH (pages_per_range='16', autosummarize='on');
 
-CREATE INDEX deliveries_due ON public.deliveries USING btree (asked, origin, due, id) WHERE (status = 'pending'::text);
+CREATE UNIQUE INDEX attempts_under_way ON public.attempts USING btree (lane) WHERE (outcome IS NULL);
 
-CREATE INDEX deliveries_due_first ON public.deliveries USING btree (asked, due, origin) WHERE (status = 'pending'::text);
+CREATE INDEX deliveries_due ON public.deliveries USING btree (asked, origin, due, id) WHERE open;
 
-CREATE INDEX deliveries_open_of_lane ON public.deliveries USING btree (lane, place) WHERE ((lane IS NOT NULL) AND (status = ANY (ARRAY['pending'::text, 'leased'::text])));
+CREATE INDEX deliveries_due_first ON public.deliveries USING btree (asked, due, origin) WHERE open;
 
-CREATE INDEX deliveries_sent_of_lane ON public.deliveries USING btree (lane, place) WHERE ((lane IS NOT NULL) AND (status = 'sent'::text));
+CREATE INDEX deliveries_failed_of_lane ON public.deliveries USING btree (lane, place) WHERE ((lane IS NOT NULL) AND (NOT open) AND (NOT arrived));
 
-CREATE UNIQUE INDEX deliveries_under_way ON public.deliveries USING btree (lane) WHERE (status = 'leased'::text);
+CREATE INDEX deliveries_open_of_lane ON public.deliveries USING btree (lane, place) WHERE ((lane IS NOT NULL) AND open);
+
+CREATE INDEX deliveries_sent_of_lane ON public.deliveries USING btree (lane, place) WHERE ((lane IS NOT NULL) AND arrived);
+
+CREATE INDEX deliveries_waiting ON public.deliveries USING btree (waits_for) WHERE (open AND (waits_for IS NOT NULL));
+
+CREATE INDEX digest_members_of_notification ON public.digest_members USING btree (notification);
+
+CREATE INDEX digest_members_of_state ON public.digest_members USING btree (state_id, kind, place) WHERE (NOT superseded);
+
+CREATE INDEX digests_open ON public.digests USING btree (closes_at);
 
 CREATE INDEX notification_history_of_user ON public.notification_history USING btree (user_id, created_at DESC, id);
 
@@ -1530,6 +1613,8 @@ CREATE INDEX token_thresholds_lowest ON public.token_thresholds USING btree (thr
 
 CREATE INDEX usage_burn_exhausting ON public.usage_burn USING btree (state_id) WHERE (exhausts_at IS NOT NULL);
 
+CREATE TRIGGER quotabell_alert_told BEFORE UPDATE OF seq ON public.alerts FOR EACH ROW WHEN ((new.seq <> old.seq)) EXECUTE FUNCTION public.quotabell_alert_told();
+
 CREATE TRIGGER quotabell_announced AFTER UPDATE OF status ON public.notification_history FOR EACH ROW WHEN (((new.alert_id IS NOT NULL) AND (old.status = 'pending'::text) AND (new.status <> 'pending'::text))) EXECUTE FUNCTION public.quotabell_announced();
 
 CREATE TRIGGER quotabell_delete_attempts AFTER DELETE ON public.deliveries REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION public.quotabell_delete_attempts();
@@ -1545,6 +1630,8 @@ CREATE TRIGGER quotabell_ring AFTER INSERT OR UPDATE ON public.token_usage FOR E
 CREATE TRIGGER quotabell_settings_changed AFTER UPDATE OF default_thresholds, hysteresis ON public.settings FOR EACH ROW WHEN (((old.default_thresholds <> new.default_thresholds) OR (old.hysteresis <> new.hysteresis))) EXECUTE FUNCTION public.quotabell_settings_changed();
 
 CREATE TRIGGER quotabell_skip_failing BEFORE INSERT ON public.deliveries FOR EACH ROW WHEN ((new.kind = 'channel'::text)) EXECUTE FUNCTION public.quotabell_skip_failing();
+
+CREATE TRIGGER quotabell_target_is_no_id AFTER INSERT OR UPDATE OF channel, target ON public.deliveries FOR EACH ROW WHEN (((new.channel = 'webpush'::text) AND (new.target !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'::text))) EXECUTE FUNCTION public.quotabell_target_is_no_id();
 
 CREATE TRIGGER quotabell_thresholds_bounded BEFORE INSERT OR UPDATE OF provider, user_id ON public.token_thresholds FOR EACH ROW EXECUTE FUNCTION public.quotabell_thresholds_bounded();
 
@@ -1566,6 +1653,15 @@ CREATE TRIGGER quotabell_touch BEFORE UPDATE ON public.token_thresholds FOR EACH
 
 ALTER TABLE ONLY public.deliveries
     ADD CONSTRAINT deliveries_notification_id_fkey FOREIGN KEY (notification_id) REFERENCES public.notification_history(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.digest_members
+    ADD CONSTRAINT digest_members_digest_fkey FOREIGN KEY (digest) REFERENCES public.digests(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.digest_members
+    ADD CONSTRAINT digest_members_notification_fkey FOREIGN KEY (notification) REFERENCES public.notification_history(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.digests
+    ADD CONSTRAINT digests_id_fkey FOREIGN KEY (id) REFERENCES public.notification_history(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.quota_periods
     ADD CONSTRAINT quota_periods_quota FOREIGN KEY (quota) REFERENCES public.quotas(name) ON DELETE CASCADE;
@@ -1591,6 +1687,14 @@ CREATE POLICY deliveries_own ON public.deliveries FOR SELECT USING (((channel = 
   WHERE ((h.id = deliveries.notification_id) AND (h.user_id = ( SELECT public.quotabell_subject() AS quotabell_subject)))))));
 
 ALTER TABLE public.delivery_pauses ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.digest_members ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY digest_members_own ON public.digest_members FOR SELECT USING ((EXISTS ( SELECT
+   FROM public.notification_history h
+  WHERE ((h.id = digest_members.notification) AND (h.user_id = ( SELECT public.quotabell_subject() AS quotabell_subject))))));
+
+ALTER TABLE public.digests ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.forecasts ENABLE ROW LEVEL SECURITY;
 
@@ -1669,6 +1773,8 @@ ALTER TABLE public.vapid_keys ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON FUNCTION public.quotabell_alert_subject_id(of_kind text, of_subject text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.quotabell_alert_subject_id(of_kind text, of_subject text) TO quotabell_reader;
 
+REVOKE ALL ON FUNCTION public.quotabell_alert_told() FROM PUBLIC;
+
 GRANT SELECT ON TABLE public.alerts TO quotabell_reader;
 
 REVOKE ALL ON FUNCTION public.quotabell_announce(a public.alerts) FROM PUBLIC;
@@ -1722,6 +1828,8 @@ REVOKE ALL ON FUNCTION public.quotabell_span(span interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION public.quotabell_subject() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.quotabell_subject() TO quotabell_reader;
 
+REVOKE ALL ON FUNCTION public.quotabell_target_is_no_id() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.quotabell_thresholds(of_quota text, of_provider text, of_user text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_thresholds_bounded() FROM PUBLIC;
@@ -1747,6 +1855,8 @@ GRANT SELECT ON TABLE public.token_usage TO quotabell_reader;
 GRANT SELECT ON TABLE public.current_usage TO quotabell_reader;
 
 GRANT SELECT ON TABLE public.deliveries TO quotabell_reader;
+
+GRANT SELECT ON TABLE public.digest_members TO quotabell_reader;
 
 GRANT SELECT ON TABLE public.notification_log TO quotabell_reader;
 
@@ -1797,6 +1907,7 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000401'),
     ('20261122000501'),
     ('20261122000601'),
+    ('20261122000701'),
     ('20261122000801');
 
 SELECT public.quotabell_protect(
@@ -1806,6 +1917,8 @@ SELECT public.quotabell_protect(
     'channels',
     'deliveries',
     'delivery_pauses',
+    'digest_members',
+    'digests',
     'forecasts',
     'leases',
     'notification_history',
@@ -1831,9 +1944,11 @@ SELECT public.quotabell_protect(
     'vapid_keys',
     'active_alerts',
     'current_usage',
+    'notification_deliveries',
     'notification_log',
     'usage_by_provider',
     'quotabell_alert_subject_id(text,text)',
+    'quotabell_alert_told()',
     'quotabell_announce(public.alerts)',
     'quotabell_announce_subject(public.alerts)',
     'quotabell_announced()',
@@ -1858,6 +1973,7 @@ SELECT public.quotabell_protect(
     'quotabell_skip_failing()',
     'quotabell_span(interval)',
     'quotabell_subject()',
+    'quotabell_target_is_no_id()',
     'quotabell_thresholds(text,text,text)',
     'quotabell_thresholds_bounded()',
     'quotabell_thresholds_changed()',

@@ -402,11 +402,12 @@ $$;
 -- Work off a batch of the oldest scope that is to be compared anew; returns how many states it
 -- compared, NULL if there is nothing to do now. Rows below any threshold and without an alert
 -- are armed by the plain update; for the others, disarming them makes the trigger ring and arm
--- them. Those that somebody holds for long are compared when that is over, the others meanwhile.
+-- them. Those that somebody holds for long are compared when that is over, the others meanwhile: a
+-- report waits 1.5 s for the rows that are locked here, so these must not wait nearly as long.
 create function public.quotabell_rearm(batch integer) returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '1s'
+set lock_timeout = '200ms'
 set plan_cache_mode = force_custom_plan
 as $$
 declare

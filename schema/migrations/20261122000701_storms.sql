@@ -30,10 +30,10 @@ alter table public.deliveries
     -- Whether it goes even if that never arrives.
     add column waits_anyway boolean not null default false;
 create index deliveries_waiting on public.deliveries (waits_for)
-    where status = 'pending' and waits_for is not null;
+    where open and waits_for is not null;
 -- Those of them may have arrived of which an attempt is unknown.
 create index deliveries_failed_of_lane on public.deliveries (lane, place)
-    where lane is not null and status in ('failed', 'expired');
+    where lane is not null and not open and not arrived;
 
 -- Messages that tell of many alerts at once: rows of the history without an alert, whose
 -- deliveries belong to no lane. Until closes_at more alerts may join.

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quotabell.channels import webpush
+from quotabell.channels.aes128gcm import Receiver
 from quotabell.channels.contract import Notification
 from quotabell.channels.vapid import Keyring
 from quotabell.channels.webpush import (
@@ -21,9 +22,7 @@ from quotabell.channels.webpush import (
     SHORT_BUCKET,
     PushTarget,
     WebPushChannel,
-    encrypt,
     plaintext,
-    pusher_for,
     short_plaintext,
 )
 from quotabell.domain.endpoints import EndpointRules
@@ -107,7 +106,7 @@ async def test_the_example_of_rfc_8291_is_decrypted_by_the_receiver_of_these_tes
 def test_the_receiver_does_not_decrypt_for_another() -> None:
     p256dh, auth = key_pair()
     other = ec.generate_private_key(ec.SECP256R1())
-    body = encrypt(plaintext(NOTE), pusher_for(p256dh, auth))
+    body = Receiver.of(p256dh, auth).encrypt(plaintext(NOTE))
 
     with pytest.raises(http_ece.ECEException):
         http_ece.decrypt(body, private_key=other, auth_secret=unb64u(auth), version="aes128gcm")
@@ -163,7 +162,7 @@ def test_any_text_makes_json_of_a_size_that_fits(
     assert set(json.loads(long)) == set(NOTE.payload())
     assert len(short) == SHORT_BUCKET
     assert set(json.loads(short)) == {"title", "tag"}
-    assert len(encrypt(long, pusher_for(*key_pair()))) <= 4096
+    assert len(Receiver.of(*key_pair()).encrypt(long)) <= 4096
 
 
 def test_only_the_body_is_cut_if_that_is_enough() -> None:

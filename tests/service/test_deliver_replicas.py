@@ -222,6 +222,34 @@ async def test_an_origin_without_answers_is_left_alone_for_a_while(dsn: str, box
     assert (pause["origin"], pause["reason"]) == ("https://sick.example", "connect_timeout")
 
 
+AWAY = "alter table attempts rename to gone; alter table delivery_pauses rename to paused"
+BACK = "alter table gone rename to attempts; alter table paused rename to delivery_pauses"
+
+
+@pytest.mark.parametrize("everyone", [True, False], ids=["origin", "browser"])
+async def test_what_was_asked_for_outlives_an_outage_longer_than_the_lease(
+    everyone: bool, dsn: str, box: Outbox
+) -> None:
+    async def answer(claimed: Claimed) -> Outcome:
+        if len(recorder.sent) > 1:
+            return SENT
+        await box.connection.execute(AWAY)
+        return Outcome("retry", 429, "throttled", 4.0, origin_pause=everyone, counts=False)
+
+    await box.subscribe("alice", endpoint(1))
+    await box.announce("alice")
+    recorder = Recorder(answer)
+    async with station(dsn, {"webpush": recorder}, lease=1.0, needs=0.2) as at:
+        await eventually(lambda: "outcomes given up" in at.log.getvalue())
+        assert len(recorder.sent) == 1
+        await box.connection.execute(BACK)
+        await eventually(box.closed)
+
+    (first, _), (second, _) = recorder.sent
+    assert second - first >= 4.0
+    assert await box.outcomes() == {"unknown": 1, "sent": 1}
+
+
 # --- a replica that is stopped --------------------------------------------------------------
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -277,7 +278,7 @@ async def test_rounds_go_on_after_the_database_was_away(pool: Database) -> None:
 class Endless(AlertStore):
     """Always more to do."""
 
-    async def ring_due(self, limit: int) -> Rung:
+    async def ring_due(self, limit: int, skipped: Collection[UUID] = ()) -> Rung:
         return Rung(limit, limit, limit)
 
     async def rearm(self, batch: int) -> int | None:
@@ -348,6 +349,36 @@ async def test_within_two_rounds_it_has_rung_exactly_once(any_database: Any, fau
             await one.round()
         assert await admin.value(ANNOUNCED) == 1
         assert await admin.value("select count(*) from alerts") == 1
+
+
+REFUSE = """
+create function refuse() returns trigger language plpgsql as $$
+begin raise exception 'no alert of this'; end $$;
+create trigger refuse before insert on alerts
+for each row when (new.provider = 'bad') execute function refuse()
+"""
+
+
+async def test_states_that_cannot_be_rung_keep_no_other_from_it(
+    dsn: str, pool: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring, "RING_BATCH", 10)
+    async with bell(dsn) as it:
+        await it.execute(REFUSE)
+        await it.execute(DISABLE)
+        bad = [await it.report(95, provider="bad", model=f"{n}") for n in range(35)]
+        good = await it.report(95)
+        replica = ringing(pool)
+        await replica.round()
+        assert await it.level(good) == 90
+
+        later = await it.report(95, model="later")
+        await replica.round()
+        assert await it.level(later) == 90
+
+        await it.execute("drop trigger refuse on alerts")
+        await replica.round()
+        assert {await it.level(state) for state in bad} == {90}
 
 
 async def test_a_fall_that_the_trigger_missed_resolves(dsn: str, pool: Database) -> None:

@@ -37,8 +37,6 @@ def claim(origins: Origins, origin: str) -> int:
     count = 0
     while more := min(BATCH, origins.room, room(origins, origin)):
         origins.begin([origin] * more)
-        for _ in range(more):
-            origins.slot(origin)
         count += more
     return count
 
@@ -75,11 +73,14 @@ def test_many_that_answered_and_then_hang_leave_some_for_the_next() -> None:
 
 
 def test_an_origin_that_fell_silent_is_doubted() -> None:
-    origins = Origins()
+    clock = Clock()
+    origins = Origins(clock)
     answering(origins, "sick")
     pauses = [origins.pause("sick", LOST, 1.0) for _ in range(20)]
 
     assert pauses == [0.0] * 19 + [30.0]
+    assert claim(origins, "sick") == 0
+    clock.now += 30
     assert claim(origins, "sick") == PER_ORIGIN
 
 

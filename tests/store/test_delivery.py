@@ -16,14 +16,15 @@ import pytest
 from quotabell import log
 from quotabell.errors import Conflict, Refused
 from quotabell.store.database import Database
-from quotabell.store.delivery import Claimed, DeliveryStore, Told
+from quotabell.store.delivery import Claimed, DeliveryStore
+from quotabell.store.outcomes import Told
 from quotabell.store.queries import load
 from quotabell.store.settling import START
 from tests.support.outbox import Outbox, outbox
 from tests.support.postgres import connected
 
 LEASE = timedelta(seconds=30)
-SQL = load("delivery") | load("settling") | load("enqueue") | load("digests")
+SQL = load("delivery") | load("outcomes") | load("settling") | load("enqueue") | load("digests")
 
 
 @dataclass(slots=True)
@@ -458,8 +459,10 @@ async def test_two_replicas_never_have_two_messages_of_an_alert_under_way(
     async with connected(any_dsn) as connection:
         async with connection.transaction():  # another replica, for which it is due already
             await connection.execute(
-                "update deliveries set status = 'leased', lease_until = now() + interval '30 s' "
-                "where seq = 1"
+                "with leased as (update deliveries set status = 'leased', tries = 1, "
+                "lease_until = now() + interval '30 s' where seq = 1 returning *) "
+                "insert into attempts (delivery_id, n, fence, worker, lane) "
+                "select id, tries, fence, 'other', lane from leased"
             )
             second = asyncio.create_task(replica.claim())
             await asyncio.sleep(0.1)
@@ -837,7 +840,8 @@ HISTORY = """
     from (select *, case when status = 'sent' then 'sent'
             when random() < 0.1 then 'leased' else 'pending' end as s
           from notification_history where enqueued_at is not null) h;
-    insert into attempts (delivery_id, n, fence, worker) select id, 1, 1, 'w' from deliveries;
+    insert into attempts (delivery_id, n, fence, worker, outcome)
+    select id, 1, 1, 'w', case when status = 'sent' then 'sent' end from deliveries;
     analyze push_subscriptions, notification_history, deliveries, attempts;
 """
 
@@ -853,13 +857,15 @@ async def test_a_long_history_is_never_scanned(box: Outbox) -> None:
         "oldest": [],
         "claim": [100, 100, LEASE, [], [], "w", False, 100, ""],
         "claimed": [three],
-        "acknowledge": ["[]", True],
+        "acknowledge": ["[]"],
+        "held": [three],
+        "pause": [["https://push.example"], [1.0], ["throttled"]],
         "follow": ["[]"],
         "hold": [[UUID(int=1)]],
         "settle": [[UUID(int=1)]],
         "forgotten": [*START, 200],
-        "reap": [None],
-        "release": [three, three],
+        "reap": [None, False],
+        "release": [three, three, [0.0, 0.0, 0.0]],
         "backlog": [],
     }
     for mode in ("force_custom_plan", "force_generic_plan"):

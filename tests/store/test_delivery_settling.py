@@ -11,7 +11,8 @@ import pytest
 
 from quotabell.domain.outcome import Outcome
 from quotabell.service.settle import Settler
-from quotabell.store.delivery import Claimed, Status, Told
+from quotabell.store.delivery import Claimed
+from quotabell.store.outcomes import Status, Told
 from quotabell.store.settling import START
 from tests.service.station import SENT, Recorder, endpoint, station
 from tests.store.test_delivery import Replica, box, browser, opened, other, replica  # noqa: F401
@@ -125,8 +126,12 @@ async def test_a_held_row_costs_no_lease(query: str, dsn: str) -> None:
         assert await box.books(enqueued=100) == []
 
 
-async def test_a_held_delivery_costs_no_other_lease(dsn: str) -> None:
-    """Of a hundred messages acknowledged together only the one that is held may be sent twice."""
+@pytest.mark.parametrize("table", ["deliveries order by id", "attempts order by delivery_id"])
+async def test_a_held_delivery_costs_no_other_lease(table: str, dsn: str) -> None:
+    """Of a hundred messages acknowledged together only the one that is held may be sent twice.
+
+    The same if somebody holds the row of its attempt.
+    """
     async with outbox(dsn) as box:
         for n in range(100):
             await box.subscribe("alice", endpoint(n, f"{n % 10}.example"))
@@ -140,7 +145,7 @@ async def test_a_held_delivery_costs_no_other_lease(dsn: str) -> None:
         recorder = Recorder(answer)
         async with station(dsn, {"webpush": recorder}, lease=4.0, needs=0.5):
             await eventually(lambda: len(recorder.sent) == 100)
-            async with held(dsn, "select from deliveries order by id limit 1 for update"):
+            async with held(dsn, f"select from {table} limit 1 for update"):
                 go.set()
                 await asyncio.sleep(5.0)  # longer than the lease
                 assert await box.statuses() == {"sent": 99, "leased": 1}
@@ -148,6 +153,57 @@ async def test_a_held_delivery_costs_no_other_lease(dsn: str) -> None:
 
         assert await box.outcomes() == {"sent": 100, "unknown": 1}
         assert await box.books(enqueued=100) == []
+
+
+async def test_a_held_pause_costs_no_lease_and_is_kept_nevertheless(dsn: str) -> None:
+    throttled = Outcome("retry", 429, "throttled", 60.0, origin_pause=True, counts=False)
+
+    async def answer(claimed: Claimed) -> Outcome:
+        return throttled if claimed.origin == "https://0.example" else SENT
+
+    async with outbox(dsn) as box:
+        for n in range(4):
+            await box.subscribe("alice", endpoint(n, f"{n}.example"))
+        await box.rows("insert into delivery_pauses values ('https://0.example', now(), 'old')")
+        async with station(dsn, {"webpush": Recorder(answer)}):
+            async with held(dsn, "select from delivery_pauses for update"):
+                await box.announce("alice")
+                await eventually(
+                    lambda: box.value("select count(outcome) = 4 from attempts"), timeout=5
+                )
+            await eventually(
+                lambda: box.value("select until > now() + interval '50 s' from delivery_pauses")
+            )
+        assert await box.outcomes() == {"sent": 3, "retry": 1}
+
+
+async def test_a_lease_whose_attempt_was_deleted_ends_too(box: Outbox, replica: Replica) -> None:
+    await box.subscribe("alice", browser("alice"))
+    await box.announce("alice")
+    await replica.enqueue()
+    await replica.claim()
+    await box.rows("delete from attempts")
+    await box.rows("update deliveries set lease_until = now() - interval '1 s'")
+
+    assert await replica.store.reap() == 0
+    assert await replica.store.reap(thorough=True) == 1
+    assert await box.statuses() == {"pending": 1}
+
+
+async def test_a_held_row_holds_up_no_reaping(any_dsn: str, box: Outbox, replica: Replica) -> None:
+    for name in ("alice", "bob"):
+        await box.subscribe(name, browser(name))
+        await box.announce(name)
+    await replica.enqueue()
+    assert len(await replica.claim()) == 2
+    await box.rows("update deliveries set lease_until = now() - interval '1 s'")
+    await box.rows("insert into delivery_pauses values ('https://0.example', now(), 'old')")
+    query = "select from delivery_pauses, (select from attempts limit 1 for update) a for update"
+    async with held(any_dsn, query):
+        async with asyncio.timeout(5):
+            assert await replica.store.reap() == 1
+    assert await replica.store.reap() == 1
+    assert await box.outcomes() == {"unknown": 2}
 
 
 async def test_what_became_of_a_held_delivery_is_recorded_when_it_is_free(dsn: str) -> None:

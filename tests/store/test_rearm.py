@@ -11,6 +11,7 @@ from time import perf_counter
 import pytest
 import pytest_asyncio
 
+from quotabell.store.database import LOCK_TIMEOUT
 from quotabell.store.queries import load
 from tests.support.bell import Armed, Bell, bell
 from tests.support.waiting import eventually
@@ -430,12 +431,24 @@ select 'u' || i, 'openai', 'gpt-5', 10, 100, 75 from generate_series(1, $1::inte
 DUE = load("alerts")["ring_due"]
 
 
+async def test_comparing_anew_waits_for_rows_much_shorter_than_reports_do(it: Bell) -> None:
+    """It holds rows while it waits, twice at most, and is held up by each."""
+    sql = "select proconfig from pg_proc where proname = 'quotabell_rearm'"
+    [waits] = [s for s in await it.value(sql) if s.startswith("lock_timeout=")]
+
+    assert 2 * milliseconds(waits.partition("=")[2]) < milliseconds(LOCK_TIMEOUT)
+
+
+def milliseconds(setting: str) -> int:
+    return int(setting.removesuffix("ms"))
+
+
 async def test_looking_for_what_is_due_is_one_scan(it: Bell) -> None:
     await it.execute(MANY, 20_000)
     await it.execute("update token_usage set tokens_used = 80 where user_id like 'u7%'")
     await it.execute("analyze")
 
-    plan = await it.connection.fetch("explain " + DUE.replace("$1", "500"))
+    plan = await it.connection.fetch("explain " + DUE.replace("$1", "500").replace("$2", "'{}'"))
 
     scans = [line for (line,) in plan if "token_usage t " in line]
     assert [line.split("->")[1].split("  ")[1] for line in scans] == ["Seq Scan on token_usage t"]

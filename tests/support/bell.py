@@ -9,7 +9,6 @@ from uuid import UUID
 
 import asyncpg
 
-from quotabell.store.alerts import Rung
 from quotabell.store.queries import load
 from tests.support.postgres import connected
 
@@ -100,8 +99,10 @@ class Bell:
             states += done
         return states
 
-    async def ring_due(self, limit: int = 500) -> Rung:
-        return Rung(*(await self.connection.fetch(_SQL["ring_due"], limit))[0])
+    async def ring_due(self, limit: int = 500) -> tuple[int, int, int]:
+        """How many were due, tried and rung."""
+        [row] = await self.connection.fetch(_SQL["ring_due"], limit, [])
+        return row["due"], row["tried"], row["rung"]
 
     async def evaluate(self) -> None:
         """What a round does."""

@@ -13,7 +13,7 @@ import errno
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -111,7 +111,16 @@ def open_session(
     )
 
 
-async def read_answer(response: aiohttp.ClientResponse, limit: int = MAX_ANSWER) -> bytes:
+class Answer(Protocol):
+    """What of a response is needed to read its body."""
+
+    @property
+    def content(self) -> aiohttp.StreamReader: ...
+
+    def close(self) -> None: ...
+
+
+async def read_answer(response: Answer, limit: int = MAX_ANSWER) -> bytes:
     """The beginning of the body, or what of it came in time.
 
     Never raises for a broken or endless body: the status has been said already, and a message

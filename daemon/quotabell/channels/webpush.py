@@ -1,7 +1,7 @@
 """Notifications to browsers: RFC 8030 (delivery), 8291 (encryption), 8292 (sender).
 
-pywebpush encrypts; the request is made here, because its own sending signs a token for every
-message, follows redirects, and waits and reads without a bound.
+Not pywebpush's own sending: it signs a token for every message, follows redirects, and waits
+and reads without a bound.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
-from pywebpush import WebPusher
 from yarl import URL
 
+from quotabell.channels.aes128gcm import Receiver
 from quotabell.channels.contract import Notification
-from quotabell.channels.guarded import TOTAL, Resolver, fault_of, open_session, read_answer
+from quotabell.channels.guarded import TOTAL, Resolver, fault_of, open_session
 from quotabell.channels.vapid import Keyring, VapidSigner
+from quotabell.channels.wire import Bound, Wire
 from quotabell.domain.endpoints import Endpoint, EndpointRules, Refusal
 from quotabell.domain.outcome import Fault, Outcome, classify, unreachable
 from quotabell.domain.push_keys import check_keys
@@ -38,6 +39,7 @@ _FIELD_ROOM: Final = 256  # bytes that a field but the body keeps when all is to
 _MIN_TTL: Final = 60  # seconds; WNS and Apple refuse 0
 _MAX_TTL: Final = 24 * 3600
 _REMEMBERED: Final = 4096  # recipients whose checks are not repeated; about 2 KiB each
+_TEXTS: Final = 16  # messages, whose deliveries come one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,9 @@ class _Recipient:
     """A target that passed all checks, ready to be encrypted to."""
 
     endpoint: Endpoint
-    url: URL
-    pusher: WebPusher = field(repr=False)
+    origin: URL
+    head: str = field(repr=False)  # of each request to it
+    receiver: Receiver = field(repr=False)
 
 
 class WebPushChannel:
@@ -81,9 +84,10 @@ class WebPushChannel:
         self._tls = tls
         self._wall = wall
         self._checked = lru_cache(_REMEMBERED)(self._check)
+        self._text = lru_cache(_TEXTS)(_padded)
         self._stack = AsyncExitStack()
-        self._public: aiohttp.ClientSession
-        self._trusted: aiohttp.ClientSession
+        self._public: Wire
+        self._trusted: Wire
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -93,9 +97,13 @@ class WebPushChannel:
                 stack.push_async_callback(resolver.close)
             # Connections of trusted origins have a pool of their own: a name that a stranger
             # chose can never share their exemption.
-            self._public = await stack.enter_async_context(open_session(resolver, tls=self._tls))
-            self._trusted = await stack.enter_async_context(
-                open_session(resolver, public_only=False, tls=self._tls)
+            self._public = Wire(
+                await stack.enter_async_context(open_session(resolver, tls=self._tls))
+            )
+            self._trusted = Wire(
+                await stack.enter_async_context(
+                    open_session(resolver, public_only=False, tls=self._tls)
+                )
             )
             self._stack = stack.pop_all()
         return self
@@ -127,11 +135,15 @@ class WebPushChannel:
         if signer is None:
             # Another replica may hold a newer key file; this one will after its reload.
             return Outcome("retry", reason="key_missing")
+        bound = Bound(TOTAL)
         try:
-            async with asyncio.timeout(TOTAL):
-                return await self._exchange(notification, recipient, signer)
-        except TimeoutError:
+            return await self._exchange(notification, recipient, signer)
+        except asyncio.CancelledError:
+            if not bound.broke():
+                raise
             return unreachable(Fault.TIMEOUT)
+        finally:
+            bound.lift()
 
     def _recipient(self, target: PushTarget) -> _Recipient | Outcome:
         for value in (target.endpoint, target.p256dh, target.auth):
@@ -149,7 +161,9 @@ class WebPushChannel:
         url = request_url(endpoint)
         if url is None:
             return Outcome("failed", reason="endpoint_refused: it can be read in two ways")
-        return _Recipient(endpoint, url, pusher_for(target.p256dh, target.auth))
+        return _Recipient(
+            endpoint, url.origin(), _head(url), Receiver.of(target.p256dh, target.auth)
+        )
 
     def _signer(self, key_id: str) -> VapidSigner | None:
         return self._keyring.signer(key_id) if key_id else self._keyring.newest
@@ -158,12 +172,14 @@ class WebPushChannel:
         self, notification: Notification, recipient: _Recipient, signer: VapidSigner
     ) -> Outcome:
         """Ask, and ask again as the answers say."""
-        text, form = plaintext(notification), ""
+        text, form = self._text(tuple(notification.payload().items())), ""
         origin = recipient.endpoint.origin
         may_resign = may_shorten = True
         while True:
             header = signer.header(origin)
             outcome = await self._post(notification, recipient, header, text)
+            if outcome.kind == "sent" and not form:
+                return outcome
             if outcome.resign and may_resign and signer.invalidate(origin, header):
                 may_resign = False
             elif outcome.short_form and may_shorten:
@@ -178,27 +194,29 @@ class WebPushChannel:
         self, notification: Notification, recipient: _Recipient, authorization: str, text: bytes
     ) -> Outcome:
         endpoint = recipient.endpoint
-        headers = {
-            "Authorization": authorization,
-            "Content-Encoding": "aes128gcm",
-            "Content-Type": "application/octet-stream",
-            "TTL": str(int(min(max(notification.ttl, _MIN_TTL), _MAX_TTL))),
-            "Urgency": notification.urgency,
-        }
-        if notification.topic:
-            headers["Topic"] = notification.topic
-        session = self._trusted if endpoint.trusted else self._public
-        body = encrypt(text, recipient.pusher)
+        # Takes about 0.1 ms, too little for a thread to be worth it.
+        body = recipient.receiver.encrypt(text)
+        topic = f"Topic: {notification.topic}\r\n" if notification.topic else ""
+        head = (
+            f"{recipient.head}Authorization: {authorization}\r\n"
+            f"TTL: {int(min(max(notification.ttl, _MIN_TTL), _MAX_TTL))}\r\n"
+            f"Urgency: {notification.urgency}\r\n{topic}Content-Length: {len(body)}\r\n\r\n"
+        )
+        wire = self._trusted if endpoint.trusted else self._public
         try:
-            async with session.post(
-                recipient.url, data=body, headers=headers, allow_redirects=False
-            ) as response:
-                answer = await read_answer(response)
-                return classify(
-                    response.status, response.headers, answer, self._wall(), endpoint.service
-                )
+            reply = await wire.post(recipient.origin, head.encode("ascii"), body)
         except (aiohttp.ClientError, OSError) as error:
             return unreachable(fault_of(error))
+        return classify(reply.status, reply.headers, reply.body, self._wall(), endpoint.service)
+
+
+def _head(url: URL) -> str:
+    """What the requests to an endpoint have in common."""
+    return (
+        f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n"
+        "User-Agent: quotabell\r\nAccept: */*\r\nContent-Encoding: aes128gcm\r\n"
+        "Content-Type: application/octet-stream\r\n"
+    )
 
 
 def request_url(endpoint: Endpoint) -> URL | None:
@@ -210,25 +228,17 @@ def request_url(endpoint: Endpoint) -> URL | None:
     return url if plain and read == checked else None
 
 
-def pusher_for(p256dh: str, auth: str) -> WebPusher:
-    """What encrypts for keys that ``check_keys`` passed."""
-    return WebPusher({"endpoint": "", "keys": {"p256dh": p256dh, "auth": auth}})
-
-
-def encrypt(text: bytes, pusher: WebPusher) -> bytes:
-    """One record of aes128gcm. Takes about 0.2 ms, too little for a thread to be worth it."""
-    body = pusher.encode(text, content_encoding="aes128gcm")["body"]
-    assert isinstance(body, bytes)
-    return body
-
-
 def plaintext(notification: Notification) -> bytes:
     """The payload as JSON, in one of two sizes whatever it says.
 
     Padded with spaces, which JSON allows after a value. What is too long loses the end of its
     body, and of other fields only if they are very long themselves.
     """
-    fields = {name: _clean(value) for name, value in notification.payload().items()}
+    return _padded(tuple(notification.payload().items()))
+
+
+def _padded(payload: tuple[tuple[str, Any], ...]) -> bytes:
+    fields = {name: _clean(value) for name, value in payload}
     text = _json(fields)
     if len(text) > MAX_PLAINTEXT:
         body = str(fields["body"])

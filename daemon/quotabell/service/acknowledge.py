@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from time import monotonic
 from typing import NamedTuple
@@ -11,7 +12,8 @@ from typing import NamedTuple
 from quotabell.errors import Conflict, QuotabellError, Refused, Unavailable
 from quotabell.log import Logger
 from quotabell.metrics import Metrics
-from quotabell.store.delivery import DeliveryStore, Told
+from quotabell.store.delivery import DeliveryStore
+from quotabell.store.outcomes import Told
 from quotabell.store.settling import Recorded
 
 _PAUSE = 0.25  # seconds between tries while the database is away, or somebody holds a row
@@ -44,6 +46,8 @@ class Acknowledger:
         self._waiting: list[Ended] = []
         self._held: dict[int, float] = {}  # deliveries that somebody holds, until when to try
         self._some = asyncio.Event()
+        self._pauses: dict[str, tuple[float, str]] = {}  # of origins: until when, and why
+        self._early: OrderedDict[int, float] = OrderedDict()  # deliveries not to be tried until
         self._owed: list[Recorded] = []
         self._owing = asyncio.Event()
         self._none = asyncio.Event()
@@ -52,8 +56,30 @@ class Acknowledger:
     def put(self, ended: Ended) -> None:
         """Have an outcome recorded soon."""
         self._waiting.append(ended)
+        told = ended.told
+        if told.status == "pending" and told.delay:
+            self._early[told.id] = monotonic() + told.delay
+            if len(self._early) > _OWED:
+                self._early.popitem(last=False)
+        if told.pause:
+            until = monotonic() + told.pause
+            if until > self._pauses.get(told.origin, (0.0, ""))[0]:
+                self._pauses[told.origin] = (until, told.reason)
         self._none.clear()
         self._some.set()
+
+    def waits(self, delivery: int) -> float:
+        """Seconds for which a delivery is not to be tried, as far as the database may not know.
+
+        It may have been away until after the lease; what was asked for holds nevertheless.
+        """
+        until = self._early.get(delivery)
+        if until is None:
+            return 0.0
+        if (left := until - monotonic()) > 0:
+            return left
+        del self._early[delivery]
+        return 0.0
 
     async def run(self) -> None:
         """Record for ever."""
@@ -65,12 +91,30 @@ class Acknowledger:
         while True:
             await self._some.wait()
             self._some.clear()
+            await self._tell_pauses()
             while self._waiting:
                 # Sorted, so that two replicas never lock the same rows in opposite orders.
                 batch, self._waiting = sorted(self._waiting, key=lambda e: e.told.id), []
                 await self._record(batch)
+                await self._tell_pauses()
             if not self._owing.is_set() and not self._held:
                 self._none.set()
+
+    async def _tell_pauses(self) -> None:
+        """Tell the others which origins to leave alone; again if it cannot be written now."""
+        now = monotonic()
+        self._pauses = {o: pause for o, pause in self._pauses.items() if pause[0] > now}
+        if not self._pauses:
+            return
+        pauses, self._pauses = self._pauses, {}
+        left = set(pauses)
+        try:
+            left = await self._store.pause({o: (at - now, why) for o, (at, why) in pauses.items()})
+        except QuotabellError as error:
+            self._log.warning("pauses not recorded yet", reason=str(error))
+        if left:
+            self._pauses = {o: pauses[o] for o in left} | self._pauses
+            asyncio.get_running_loop().call_later(_PAUSE, self._some.set)
 
     async def _follow_all(self) -> None:
         while True:
@@ -122,9 +166,10 @@ class Acknowledger:
             if recorded:
                 self._owing.set()
             self._put_off([ended for ended in batch if ended.told.id in held])
-            for ended in batch:
+            for ended in batch if self._held or self._early else ():
                 if ended.told.id not in held:
                     self._held.pop(ended.told.id, None)
+                    self._early.pop(ended.told.id, None)
             self._count([e for e in batch if e.told.id not in held], {one.id for one in recorded})
             return
         self._log.error("outcomes given up; they show as unknown", deliveries=len(batch))

@@ -25,20 +25,23 @@ from quotabell.log import Logger
 from quotabell.metrics import Metrics
 from quotabell.service import faults
 from quotabell.service.acknowledge import Acknowledger, Ended
+from quotabell.service.lines import Lines
 from quotabell.service.message import audience, draft
 from quotabell.service.origins import CLAIMED, Origins
-from quotabell.store.delivery import Claimed, DeliveryStore, Status, Told
+from quotabell.store.delivery import Claimed, DeliveryStore
 from quotabell.store.digests import Closed
 from quotabell.store.enqueue import GATHER
+from quotabell.store.outcomes import Status, Told
 
 LEASE = 30.0  # seconds
 NEEDS = 12.0  # seconds of its lease that must be left when a send begins: 10 for itself
 BATCH = 100  # deliveries claimed at once
 NOTIFICATIONS = 50  # turned into deliveries at once
 POLL = 1.0  # seconds
-_SLICE = 8  # sends begun before others get their turn: some 3 ms of encryption
 _REAP_EVERY = 2.0
 _RESUME_EVERY = 0.5
+_SEARCH_EVERY = 30.0  # for leases of which no attempt tells
+_RELEASE_EVERY = 0.25
 _MEASURE_EVERY = 5.0
 _CONFLICTS = 5  # in a row, before the next poll is waited for
 _CLOSE_WITHIN = 10.0  # seconds; no send takes longer
@@ -90,13 +93,14 @@ class Deliverer:
         self._backoff = backoff or partial(next_attempt, rng=self._random)
         self._acknowledger = Acknowledger(store, metrics, log, patience=lease)
         self._origins = Origins()
+        self._lines = Lines(self._deliver, self._spawn, log)
         self._woken = asyncio.Event()
         self._stepping = asyncio.Lock()
         self._working: set[asyncio.Task[None]] = set()
         self._notifications = NOTIFICATIONS
         self._conflicts = 0  # one after the other
         self._closing = False
-        self._next_reap = self._next_measure = self._next_resume = 0.0
+        self._next_reap = self._next_search = self._next_measure = self._next_resume = 0.0
 
     def wake(self) -> None:
         """There may be something to deliver."""
@@ -145,7 +149,10 @@ class Deliverer:
         now = monotonic()
         if now >= self._next_reap:
             self._next_reap = now + _REAP_EVERY
-            await self._reap()
+            thorough = now >= self._next_search
+            if thorough:
+                self._next_search = now + _SEARCH_EVERY
+            await self._reap(thorough=thorough)
         if now >= self._next_resume:
             self._next_resume = now + _RESUME_EVERY
             self._count(await self._store.enqueueing.resume())
@@ -153,8 +160,8 @@ class Deliverer:
             self._next_measure = now + _MEASURE_EVERY
             await self.measure()
 
-    async def _reap(self, dead_worker: str | None = None) -> None:
-        if freed := await self._store.reap(dead_worker):
+    async def _reap(self, dead_worker: str | None = None, *, thorough: bool = False) -> None:
+        if freed := await self._store.reap(dead_worker, thorough=thorough):
             self._metrics.delivery_unknown.inc(freed)
             self._log.warning("sends of unknown outcome found", deliveries=freed)
 
@@ -206,14 +213,8 @@ class Deliverer:
         if claimed:
             self._fault("after_claim")
             self._origins.begin([delivery.origin for delivery in claimed])
-            self._spawn(self._begin(claimed, until))
+            self._spawn(self._lines.put(claimed, until))
         return len(claimed) + len(closed) >= room
-
-    async def _begin(self, claimed: Sequence[Claimed], until: float) -> None:
-        for n, delivery in enumerate(claimed):
-            if n % _SLICE == 0:
-                await asyncio.sleep(0)
-            self._spawn(self._deliver(delivery, until))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -227,15 +228,25 @@ class Deliverer:
 
     async def _deliver(self, claimed: Claimed, until: float) -> None:
         try:
-            async with self._origins.slot(claimed.origin):
-                if self._closing or until - monotonic() < self._needs:
-                    # Nobody has heard of it yet, so it can be given back.
-                    await self._store.release([claimed])
-                else:
-                    await self._send(claimed)
+            wait = max(self._origins.waits(claimed.origin), self._acknowledger.waits(claimed.id))
+            if wait or self._closing or until - monotonic() < self._needs:
+                await self._give_back(claimed, until, wait)
+            else:
+                await self._send(claimed)
         finally:
             if self._origins.end(claimed.origin):
                 self._woken.set()
+
+    async def _give_back(self, claimed: Claimed, until: float, wait: float) -> None:
+        """Nobody has heard of it yet: it is as if it had not been claimed."""
+        reason = ""
+        while monotonic() < until or not reason:
+            try:
+                return await self._store.release([claimed], wait)
+            except QuotabellError as error:
+                reason = str(error)
+            await asyncio.sleep(_RELEASE_EVERY)
+        self._log.warning("a claim is not given back", reason=reason)
 
     async def _send(self, claimed: Claimed) -> None:
         started = monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
@@ -21,6 +20,7 @@ _SILENT = 20  # sends in a row without an answer, after which an origin is left 
 _SILENT_PAUSE = 30.0  # seconds
 _SILENT_FOR = 600.0  # seconds after which earlier silence tells nothing any more
 _SILENT_KEPT = 10_000  # origins
+_PAUSES_KEPT = 1_000
 _FAULTS = frozenset(fault.value for fault in Fault)
 
 
@@ -32,6 +32,8 @@ class _Silence(NamedTuple):
 class Origins:
     """One replica's view of them; their pauses are shared through the database.
 
+    What this replica was told it also keeps in mind: the database may be away.
+
     An origin that hangs keeps what is sent there for seconds. So that such origins, however
     many they are, never have all the places: those that have not answered lately get few, and
     the last places are only for origins that have few.
@@ -40,7 +42,7 @@ class Origins:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.claimed: Counter[str] = Counter()
         self._clock = clock
-        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._pauses: OrderedDict[str, float] = OrderedDict()  # until when (monotonic)
         self._answering: OrderedDict[str, None] = OrderedDict()
         self._full: dict[str, int] = {}  # what must be left of it before asking for more
         self._all_full = self._doubtful_full = False
@@ -57,6 +59,7 @@ class Origins:
         many = CLAIMED if self.room > RESERVED else PROBES
         caps = {o: many if o in self._answering else probes for o in self.claimed}
         caps |= dict.fromkeys(self._answering, many)
+        caps |= dict.fromkeys(filter(self.waits, list(self._pauses)), 0)
         return {o: CLAIMED - max(0, cap - self.claimed[o]) for o, cap in caps.items()}, probes
 
     @property
@@ -84,16 +87,22 @@ class Origins:
         self._all_full = self._all_full or self.room <= RESERVED
         self._doubtful_full = self._doubtful_full or self._doubtful >= DOUBTFUL
 
-    def slot(self, origin: str) -> asyncio.Semaphore:
-        """What a send to the origin holds."""
-        return self._slots.setdefault(origin, asyncio.Semaphore(PER_ORIGIN))
+    def waits(self, origin: str) -> float:
+        """Seconds for which nothing is to be sent there; 0: send."""
+        until = self._pauses.get(origin)
+        if until is None:
+            return 0.0
+        if (left := until - self._clock()) > 0:
+            return left
+        del self._pauses[origin]
+        return 0.0
 
     def end(self, origin: str) -> bool:
         """One of the claimed is done with; whether it is time to ask for many more."""
         self.claimed[origin] -= 1
         left = self.claimed[origin]
         if not left:
-            del self.claimed[origin], self._slots[origin]
+            del self.claimed[origin]
         again = False
         if left <= self._full.get(origin, -1):
             del self._full[origin]
@@ -111,11 +120,17 @@ class Origins:
 
         ``delay``: seconds until the same delivery is tried again.
         """
+        pause = 0.0
         if outcome.kind == "retry" and outcome.code in _FAULTS:
-            return _SILENT_PAUSE if self._silence(origin) >= _SILENT else 0.0
-        if not outcome.reason.startswith("internal"):
+            pause = _SILENT_PAUSE if self._silence(origin) >= _SILENT else 0.0
+        elif not outcome.reason.startswith("internal"):
             self._answered(origin)
-        return delay if outcome.origin_pause else 0.0
+            pause = delay if outcome.origin_pause else 0.0
+        if pause > self.waits(origin):
+            self._pauses[origin] = self._clock() + pause
+            if len(self._pauses) > _PAUSES_KEPT:
+                self._pauses.popitem(last=False)
+        return pause
 
     def _silence(self, origin: str) -> int:
         """How many sends in a row got no answer, this one included."""

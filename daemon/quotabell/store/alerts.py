@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+from uuid import UUID
 
 from quotabell.store.database import Database
 from quotabell.store.queries import load
@@ -17,6 +19,7 @@ class Rung(NamedTuple):
     due: int
     tried: int
     rung: int
+    failed: Sequence[UUID] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +28,9 @@ class AlertStore:
 
     database: Database
 
-    async def ring_due(self, limit: int) -> Rung:
-        """Ring up to ``limit`` states that are due."""
-        return Rung(*(await self.database.fetch(_SQL["ring_due"], limit))[0])
+    async def ring_due(self, limit: int, skipped: Collection[UUID] = ()) -> Rung:
+        """Ring up to ``limit`` states that are due, but none of those skipped."""
+        return Rung(*(await self.database.fetch(_SQL["ring_due"], limit, list(skipped)))[0])
 
     async def reannounce(self, limit: int) -> int:
         """Write lost transitions into the history again; how many."""

@@ -2,24 +2,28 @@
 
 -- ring_due: ring states that crossed unseen, that claim an alert which does not exist or have
 -- one without claiming it, and alerts whose limit became unknown or whose period is over. Skips
--- what somebody holds, so it never waits for a writer
+-- what somebody holds, so it never waits for a writer, and the states of $2
 with due as materialized (
     select t.id
     from token_usage t
     left join alerts a on a.state_id = t.id and a.kind = 'threshold' and a.status = 'firing'
-    where t.percentage >= t.alert_at
-        or t.percentage < t.resolve_at
-        or (t.resolve_at > '-infinity') <> (a.id is not null)
-        or (a.id is not null and (t.percentage is null or t.period_end <= now()))
+    where (t.percentage >= t.alert_at
+            or t.percentage < t.resolve_at
+            or (t.resolve_at > '-infinity') <> (a.id is not null)
+            or (a.id is not null and (t.percentage is null or t.period_end <= now())))
+        and t.id <> all($2::uuid[])
 ), locked as materialized (
     -- Limited here, so that what somebody holds never fills a batch; and apart from the search,
     -- since a limit would talk the planner out of the one scan.
     select t.id from token_usage t join due using (id) limit $1 for no key update of t skip locked
+), tried as materialized (
+    select id, quotabell_ring_safely(id) as rung from locked
 )
 select least($1, (select count(*) from due)) as due,
     count(*) as tried,
-    count(*) filter (where quotabell_ring_safely(id)) as rung
-from locked;
+    count(*) filter (where rung) as rung,
+    coalesce(array_agg(id) filter (where not rung), '{}') as failed
+from tried;
 
 -- reannounce: transitions whose row in the history was lost before it was sent. Only of late:
 -- the history is also aged out

@@ -24,7 +24,7 @@ update deliveries d set origin = c.origin, due = now()
 from channels c
 where d.id in (
         select o.id from deliveries o join channels m on m.name = o.target and m.type = o.channel
-        where o.status = 'pending' and o.channel <> 'webpush' and o.origin <> m.origin
+        where o.open and o.status = 'pending' and o.channel <> 'webpush' and o.origin <> m.origin
         order by o.id for no key update of o skip locked)
     and c.name = d.target and d.status = 'pending';
 
@@ -32,7 +32,7 @@ where d.id in (
 -- about to send is left to the sender.
 with gone as materialized (
     select d.id from deliveries d
-    where d.status = 'pending' and d.channel <> 'webpush'
+    where d.open and d.status = 'pending' and d.channel <> 'webpush'
         and not exists (select from channels c where c.name = d.target and c.type = d.channel)
     order by d.id for no key update skip locked
 )

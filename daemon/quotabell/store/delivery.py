@@ -8,24 +8,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-import msgspec
-
-from quotabell.errors import Busy, Conflict, QuotabellError, Refused
+from quotabell.errors import Conflict, QuotabellError, Refused
 from quotabell.store import jsonb
 from quotabell.store.database import Database
 from quotabell.store.digests import Closed
 from quotabell.store.enqueue import ROUND, EnqueueStore
+from quotabell.store.outcomes import OutcomeStore, Told, pauses_of
 from quotabell.store.queries import load
 from quotabell.store.settling import Recorded, SettlingStore
 
 _SQL = load("delivery")
 _FOLLOW_UPS = 5
 _FOLLOW_UP_AFTER = 0.02  # seconds
-
-Status = Literal["pending", "sent", "failed", "expired"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,25 +76,6 @@ class Claimed:
     configured: bool = True  # whether the channel is one of those in force
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What became of one attempt.
-
-    ``delay``: seconds until the next one, if pending again. ``pause``: seconds for which
-    nothing is to be sent to ``origin``.
-    """
-
-    id: int
-    fence: int
-    status: Status
-    outcome: str
-    http_status: int | None
-    reason: str
-    delay: float = 0.0
-    counts: bool = True
-    origin: str = ""
-    pause: float = 0.0
-
-
 class Backlog(NamedTuple):
     """Deliveries not finished, and seconds since the oldest of them, or a message that is not made
     into deliveries yet, was due."""
@@ -107,7 +85,7 @@ class Backlog(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryStore:
+class DeliveryStore(OutcomeStore):
     """Every method raises Unavailable, or Conflict where it may be repeated."""
 
     database: Database
@@ -180,6 +158,8 @@ class DeliveryStore:
 
     async def acknowledge(self, told: Sequence[Told]) -> set[int]:
         """Record what became of attempts and all that follows; the ids whose fence held."""
+        if pauses := pauses_of(told):
+            await self.pause(pauses)
         recorded, _ = await self.record(told)
         left: Sequence[Recorded] = recorded
         for _ in range(_FOLLOW_UPS):
@@ -189,36 +169,20 @@ class DeliveryStore:
             await asyncio.sleep(_FOLLOW_UP_AFTER)
         return {one.id for one in recorded}
 
-    async def record(
-        self, told: Sequence[Told], *, skip: bool = False
-    ) -> tuple[list[Recorded], set[int]]:
-        """Commit what became of attempts: those whose fence still held, and what is left to do.
-
-        That is the ids of deliveries that somebody else holds, to be told again; with ``skip``
-        they are not waited for at all. Nobody who holds one, a notification or a subscription
-        holds this up: what follows for the latter two is left to ``settling``.
-        """
-        # One text is encoded ten times as fast as ten arrays.
-        text = msgspec.json.encode(told).decode()
-        try:
-            rows = await self.database.fetch(_SQL["acknowledge"], text, skip)
-        except Busy:
-            rows = await self.database.fetch(_SQL["acknowledge"], text, True)
-        recorded = [Recorded(*row.values()) for row in rows if row["status"] is not None]
-        return recorded, {row["id"] for row in rows if row["status"] is None}
-
-    async def reap(self, dead_worker: str | None = None) -> int:
+    async def reap(self, dead_worker: str | None = None, *, thorough: bool = False) -> int:
         """Free deliveries whose lease ran out, and all of a worker that is known to be dead.
 
-        Returns how many; what became of their attempts is unknown.
+        Returns how many; what became of their attempts is unknown. Where somebody has deleted
+        the row of an attempt only ``thorough`` finds its delivery.
         """
-        return int((await self.database.fetch(_SQL["reap"], dead_worker))[0]["count"])
+        return int((await self.database.fetch(_SQL["reap"], dead_worker, thorough))[0]["count"])
 
-    async def release(self, claimed: Sequence[Claimed]) -> None:
-        """Give back deliveries that were claimed and not sent."""
+    async def release(self, claimed: Sequence[Claimed], delay: float = 0.0) -> None:
+        """Give back deliveries that were claimed and not sent, to be sent in ``delay`` seconds."""
         if claimed:
             await self.database.execute(
-                _SQL["release"], [c.id for c in claimed], [c.fence for c in claimed]
+                _SQL["release"],
+                *([c.id for c in claimed], [c.fence for c in claimed], [delay] * len(claimed)),
             )
 
     async def backlog(self) -> Backlog:

@@ -16,16 +16,21 @@
 -- earlier one waits until that has arrived, and is superseded, or has failed. What is left of an
 -- episode when the next one begins is superseded at once. The end of an alert goes only where the
 -- last message told of one.
-with recursive head as materialized (
+--
+-- What is given is read from a subquery, so that no plan is worth being made for it each time.
+with recursive given as materialized (
+    select $1::integer as batch, $4::text[] as origins, $5::integer[] as taken, $7::boolean as asked
+), head as materialized (
     select origin from deliveries
-    where status = 'pending' and asked = $7 and due <= now()
+    where open and status = 'pending' and asked = (select asked from given) and due <= now()
     order by due limit 400
 ), walk (n, origin) as (
     select 0, $9::text where (select count(*) from head) = 400
     union all
     select w.n + 1, (
         select d.origin from deliveries d
-        where d.status = 'pending' and d.asked = $7 and d.origin > w.origin
+        where d.open and d.status = 'pending' and d.asked = (select asked from given)
+            and d.origin > w.origin
         order by d.origin limit 1)
     from walk w where w.origin is not null and w.n < 64
 ), waiting as materialized (
@@ -33,9 +38,10 @@ with recursive head as materialized (
     from (
         select origin from head
         union select origin from walk where n > 0
-        union select * from unnest($4::text[])
+        union select unnest(origins) from given
     ) w
-    left join unnest($4::text[], $5::integer[]) as b (origin, taken) using (origin)
+    left join (
+        select unnest(origins) as origin, unnest(taken) as taken from given) b using (origin)
     where coalesce($2 - b.taken, $8) > 0 and not exists (
         select from delivery_pauses p where p.origin = w.origin and p.until > now())
     order by random()
@@ -50,59 +56,68 @@ with recursive head as materialized (
             else 'leased' end as verdict
         from deliveries d
         cross join lateral (
-            select bool_or(e.status = 'leased') as busy,
+            select count(*) as messages, bool_or(e.status = 'leased') as busy,
                 bool_or(e.status = 'pending' and not e.resolves and e.place < d.place) as earlier,
                 max(e.place) filter (where e.status = 'pending' and e.tries > 0) as tried,
                 max(e.episode) filter (where not e.resolves) as firing
             from deliveries e
-            where e.lane = d.lane
-                and e.status in ('pending', 'leased')
+            where e.lane = d.lane and e.open
         ) lane
         left join lateral (
             select e.place, e.resolves from deliveries e
-            where e.lane = d.lane and e.status = 'sent'
+            where e.lane = d.lane and e.arrived
             order by e.place desc limit 1
         ) last on true
-        where d.status = 'pending' and d.asked = $7 and d.origin = w.origin
-            and d.due <= now()
+        where d.open and d.status = 'pending' and d.asked = (select asked from given)
+            and d.origin = w.origin and d.due <= now()
             and lane.busy is not true
             and (last.place > d.place or lane.firing > d.episode or d.expires_at <= now() or (
                 coalesce(lane.tried <= d.place, true)
                 and (not d.resolves or last.resolves is false or lane.earlier is not true)
-                and not exists (
+                and (lane.messages < 2 or not exists (
                     select from deliveries e
-                    where e.lane = d.lane
-                        and e.status in ('pending', 'leased')
+                    where e.lane = d.lane and e.open
                         and e.place < d.place
                         and e.place >= greatest(lane.tried, last.place, 0)
                         and e.episode >= coalesce(lane.firing, e.episode)
-                        and e.status = 'pending' and e.due <= now())))
+                        and e.status = 'pending' and e.due <= now()))))
         order by d.due, d.id
         limit w.room
         for no key update of d skip locked
     ) d
-    limit $1
-), taken as (
+    limit (select batch from given)
+), leased as (
+    -- By an array, which is taken for short: for a list of unknown length all would be read.
     update deliveries d set
-        status = due.verdict,
+        status = 'leased',
         -- Somebody may have set them back by hand, for the delivery to be tried again.
-        tries = case when due.verdict = 'leased' then 1 + greatest(d.tries, (
-            select max(a.n) from attempts a where a.delivery_id = d.id)) else d.tries end,
+        tries = 1 + greatest(d.tries, (
+            select max(a.n) from attempts a where a.delivery_id = d.id)),
         fence = d.fence + 1,
-        lease_until = case when due.verdict = 'leased' then now() + $3::interval end,
-        finished_at = case when due.verdict <> 'leased' then now() end,
-        reason = case due.verdict
-            when 'suppressed' then 'never told of the alert'
-            when 'superseded' then null else d.reason end
-    from due where d.id = due.id
-    returning d.id, d.notification_id, d.channel, d.origin, d.status, d.tries, d.fence
+        lease_until = now() + $3::interval
+    where d.id = any(array(select id from due where verdict = 'leased'))
+    returning d.id, d.notification_id, d.channel, d.origin, d.status, d.tries, d.fence, d.lane
+), closed as (
+    update deliveries d set
+        (status, reason) = (
+            select v.verdict, case v.verdict
+                when 'suppressed' then 'never told of the alert'
+                when 'superseded' then null else d.reason end
+            from due v where v.id = d.id),
+        fence = d.fence + 1,
+        finished_at = now()
+    where d.id = any(array(select id from due where verdict <> 'leased'))
+    returning d.id, d.notification_id, d.channel, d.origin, d.status
 ), tried as (
-    insert into attempts (delivery_id, n, fence, worker)
-    select id, tries, fence, $6 from taken where status = 'leased'
+    insert into attempts (delivery_id, n, fence, worker, lane)
+    select id, tries, fence, $6, lane from leased
 )
 select t.id, t.notification_id, t.channel, t.origin, t.status, w.walked
 from (select max(origin) filter (where n = 64) as walked from walk) w
-left join taken t on true;
+left join (
+    select id, null::uuid as notification_id, null as channel, origin, status from leased
+    union all select * from closed
+) t on true;
 
 -- claimed: all that it takes to send what was just claimed. It looks later than the claim did:
 -- what a later message overtook in between is superseded if that has arrived, else put back.
@@ -117,11 +132,11 @@ with overtaken as (
         select case
             when exists (
                 select from deliveries e
-                where e.lane = c.lane and e.status = 'sent' and e.place > c.place)
+                where e.lane = c.lane and e.arrived and e.place > c.place)
             then true
             when exists (
                 select from deliveries e
-                where e.lane = c.lane and e.status in ('pending', 'leased')
+                where e.lane = c.lane and e.open
                     and e.status = 'pending' and e.tries > 0 and e.place > c.place)
             then false end as arrived
     ) l
@@ -152,81 +167,38 @@ left join push_subscriptions s on s.id = case when d.channel = 'webpush' then d.
 left join overtaken o on o.id = d.id
 where d.id = any($1::bigint[]);
 
--- acknowledge: what became of attempts, each only while its fence still holds. An origin's pause
--- counts in any case. What somebody holds is waited for, but not for long; or ($2) it is left alone
--- and returned without a status: one held delivery must not cost the others their leases.
-with told as materialized (
-    select t.* from json_to_recordset($1::json) as t (
-        id bigint, fence bigint, status text, outcome text, http_status integer, reason text,
-        delay float8, counts boolean, origin text, pause float8)
-    cross join (select set_config('lock_timeout', '500ms', true)) bounded
-), unlocked as materialized (
-    select d.id from deliveries d
-    where $2 and d.id in (select id from told)
-    order by d.id
-    for no key update skip locked
-), free as materialized (
-    select id from unlocked union all select id from told where not $2
-), acked as (
-    update deliveries d set
-        status = t.status,
-        due = case when t.status = 'pending' then now() + make_interval(secs => t.delay)
-            else d.due end,
-        counted = d.counted + t.counts::integer,
-        fence = d.fence + 1,
-        http_status = t.http_status,
-        reason = t.reason,
-        lease_until = null,
-        finished_at = case when t.status <> 'pending' then now() end
-    from told t join free using (id)
-    where d.id = t.id and d.fence = t.fence
-    returning d.id, d.notification_id, d.channel, d.target, d.tries, t.status, t.outcome,
-        t.http_status, t.reason
-), tried as (
-    update attempts a set ended_at = now(), outcome = k.outcome, http_status = k.http_status,
-        reason = k.reason
-    from acked k where a.delivery_id = k.id and a.n = k.tries
-), paused as (
-    insert into delivery_pauses as p (origin, until, reason)
-    select origin, now() + make_interval(secs => max(pause)), max(reason)
-    from told where pause > 0 group by origin order by origin
-    on conflict (origin) do update
-        set until = greatest(p.until, excluded.until), reason = excluded.reason
-)
-select id, notification_id::text as notification,
-    case when channel = 'webpush' then target end as subscription, status, outcome, reason
-from acked
-union all
-select d.id, null, null, null, null, null
-from deliveries d join told t on t.id = d.id and t.fence = d.fence
-where not exists (select from free f where f.id = d.id);
-
 -- reap: deliveries whose lease ran out are due again; what became of their attempt is unknown.
--- Also at once what worker $1 was sending when it died.
+-- Also at once what worker $1 was sending when it died; and ($2) those whose attempt's row was
+-- lost, for which all that is open is looked at. What somebody holds is left for later.
 with ended as (
+    select d.id, d.tries
+    from attempts a join deliveries d on d.id = a.delivery_id and d.tries = a.n
+    where a.outcome is null and d.status = 'leased' and (d.lease_until < now() or a.worker = $1)
+    for no key update skip locked
+), stray as (
     select d.id from deliveries d
-    where d.status = 'leased' and (d.lease_until < now() or exists (
+    where $2 and d.open and d.status = 'leased' and d.lease_until < now() and not exists (
         select from attempts a
-        where a.delivery_id = d.id and a.n = d.tries and a.worker = $1))
+        where a.delivery_id = d.id and a.n = d.tries and a.outcome is null)
     for no key update skip locked
 ), lost as (
     update deliveries d set status = 'pending', due = now(), lease_until = null,
         fence = d.fence + 1
-    from ended where d.id = ended.id
-    returning d.id, d.tries
+    where d.id = any(array(select id from ended union select id from stray))
 ), marked as (
     update attempts a set outcome = 'unknown', ended_at = now()
-    from lost where a.delivery_id = lost.id and a.n = lost.tries
+    from ended e where a.delivery_id = e.id and a.n = e.tries
 ), resumed as (
-    delete from delivery_pauses where until <= now()
+    delete from delivery_pauses where origin in (
+        select origin from delivery_pauses where until <= now() for update skip locked)
 )
-select count(*) from lost;
+select (select count(*) from ended) + (select count(*) from stray) as count;
 
--- release: give back claimed deliveries that were never sent
+-- release: give back claimed deliveries that were never sent, to be sent in so many seconds
 with back as (
-    update deliveries d set status = 'pending', due = now(), lease_until = null,
-        tries = d.tries - 1, fence = d.fence + 1
-    from unnest($1::bigint[], $2::bigint[]) as t (id, fence)
+    update deliveries d set status = 'pending', due = now() + make_interval(secs => t.delay),
+        lease_until = null, tries = d.tries - 1, fence = d.fence + 1
+    from unnest($1::bigint[], $2::bigint[], $3::float8[]) as t (id, fence, delay)
     where d.id = t.id and d.fence = t.fence
     returning d.id, d.tries
 )
@@ -234,12 +206,14 @@ delete from attempts a using back where a.delivery_id = back.id and a.n = back.t
 
 -- backlog: how many deliveries are open, and for how long the oldest due one has been (seconds),
 -- or a message that is not yet made into deliveries
-select p.pending + (select count(*) from deliveries where status = 'leased') as pending,
-    coalesce(extract(epoch from now() - least(p.due, (
+select (select count(*) from deliveries where open) as pending,
+    coalesce(extract(epoch from now() - least(min(oldest.due), (
         select min(created_at) from notification_history
         where status = 'pending' and enqueued_at is null and created_at <= now()
     ))), 0)::float8 as oldest
-from (
-    select count(*) as pending, min(due) filter (where due <= now()) as due
-    from deliveries where status = 'pending'
-) p;
+from (values (false), (true)) as kinds (asked)
+cross join lateral (
+    select d.due from deliveries d
+    where d.open and d.status = 'pending' and d.asked = kinds.asked and d.due <= now()
+    order by d.due limit 1
+) oldest;

@@ -80,10 +80,10 @@ with over as materialized (
     left join digests own on own.id = d.notification_id
     left join lateral (
         select e.told_level, e.finished_at from deliveries e
-        where e.lane = d.lane and e.status = 'sent'
+        where e.lane = d.lane and e.arrived
         order by e.place desc limit 1
     ) last on true
-    where d.status = 'pending' and d.waits_for is not null
+    where d.open and d.status = 'pending' and d.waits_for is not null
         and coalesce(p.status not in ('pending', 'leased'), true)
     order by d.id
     limit 1000

@@ -111,7 +111,7 @@ with policy as materialized (
     -- Locked, so that nobody begins to send it: what somebody holds is under way.
     select d.id, d.notification_id, d.channel, d.lane, d.place from deliveries d
     where d.lane = any (array(select lane from pairs where damped))
-        and d.status = 'pending' and d.tries = 0
+        and d.open and d.status = 'pending' and d.tries = 0
     for no key update skip locked
 ), given_way as materialized (
     select i.* from idle i join pairs p using (lane) where p.damped and i.place < p.place
@@ -159,13 +159,13 @@ with policy as materialized (
         select * from (
             (select d.place, d.told_level, d.finished_at as at, false as digested
             from deliveries d
-            where d.lane = p.lane and d.status = 'sent' and d.place < p.place
+            where d.lane = p.lane and d.arrived and d.place < p.place
             order by d.place desc limit 1)
             union all
             (select d.place, d.told_level, d.finished_at, false
             from deliveries d
-            where d.lane = p.lane and d.status in ('failed', 'expired') and d.place < p.place
-                and exists (
+            where d.lane = p.lane and not d.open and not d.arrived and d.place < p.place
+                and d.status in ('failed', 'expired') and exists (
                     select from attempts a where a.delivery_id = d.id and a.outcome = 'unknown')
             order by d.place desc limit 1)
             union all
@@ -186,7 +186,7 @@ with policy as materialized (
         select * from (
             select d.id, d.notification_id, d.place, d.told_level, d.expires_at, false as digested
             from deliveries d
-            where d.lane = p.lane and d.status in ('pending', 'leased') and d.place < p.place
+            where d.lane = p.lane and d.open and d.place < p.place
                 and d.id <> all (array(select id from given_way))
             union all
             select d.id, d.notification_id, m.place, m.told_level, d.expires_at, true
@@ -194,7 +194,7 @@ with policy as materialized (
             join deliveries d on d.notification_id = m.digest and d.channel = p.channel
                 and d.target = p.target
             where m.state_id = p.state_id and m.kind = p.kind and m.place < p.place
-                and not m.superseded and d.status in ('pending', 'leased')
+                and not m.superseded and d.open
                 and (m.digest, m.notification) not in (select * from left_out)
         ) open
         where open.place > coalesce(was.place, 0)  -- else it has been overtaken
