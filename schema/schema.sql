@@ -1359,6 +1359,7 @@ CREATE TABLE public.usage_burn (
     lim bigint,
     burn double precision,
     restarted_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    dipped boolean DEFAULT false NOT NULL,
     exhausts_at timestamp with time zone
 )
 WITH (fillfactor='70');

@@ -19,6 +19,8 @@ create table public.usage_burn (
     burn float8,
     -- What was used before does not tell how fast usage grows: a correction or a late event came.
     restarted_at timestamptz not null default '-infinity',
+    -- It fell and rose again within the window: it will burn later even if it stands still.
+    dipped boolean not null default false,
     constraint usage_burn_pkey primary key (state_id)
 ) with (fillfactor = 70);
 

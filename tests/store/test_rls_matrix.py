@@ -53,6 +53,7 @@ READ = {
     "attempts": "A B -",
     "current_usage": "A B -",
     "deliveries": "A B -",
+    "digest_members": "A B -",
     "notification_history": "A B -",
     "notification_log": "A B -",
     "push_subscriptions": "A B -",
@@ -109,6 +110,11 @@ insert into notification_history (id, user_id, title, body)
     select md5($1 || n)::uuid, $1, 't', 'b' from generate_series(1, $2) n;
 insert into deliveries (notification_id, channel, target, origin, expires_at)
     select md5($1 || n)::uuid, 'webpush', md5($1 || n)::uuid::text, 'o', now()
+    from generate_series(1, $2) n;
+insert into digests (id, kind, ends, held, closes_at)
+    select md5($1 || 1)::uuid, 'threshold', false, false, now() where $2 > 0;
+insert into digest_members (digest, notification, state_id, kind, place)
+    select md5($1 || 1)::uuid, md5($1 || n)::uuid, md5($1 || n)::uuid, 'threshold', 1
     from generate_series(1, $2) n;
 insert into attempts (delivery_id, n, fence, worker)
     select d.id, 1, 1, 'w' from deliveries d join notification_history h on h.id = notification_id

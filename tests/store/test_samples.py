@@ -9,7 +9,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest_asyncio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quotabell import log
@@ -195,6 +195,8 @@ async def test_the_burn_is_what_was_added_during_the_window(any_dsn: str) -> Non
 
         @settings(max_examples=25)
         @given(_series)
+        @example([-1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0])
+        @example([20] * 15)
         def examples(steps: list[int]) -> None:
             asyncio.run_coroutine_threadsafe(check(steps), loop).result()
 

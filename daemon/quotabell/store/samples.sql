@@ -13,7 +13,7 @@ with due as materialized (
     where t.id > $3::uuid
         and t.period_start <= now() and (t.period_end is null or now() < t.period_end)
         and (b.state_id is null or b.sampled_at <= now() - $2::interval and (
-            t.tokens_used <> b.used or t.token_limit is distinct from b.lim or b.burn > 0
+            t.tokens_used <> b.used or t.token_limit is distinct from b.lim or b.burn > 0 or b.dipped
             or b.sampled_at < b.restarted_at
             or b.burn is null and exists (
                 select from usage_samples s
@@ -36,7 +36,11 @@ with due as materialized (
     from due d
 ), burning as materialized (
     select b.*, case when base is not null
-        then greatest(tokens_used - base, 0) / extract(epoch from $1)::float8 end as burn
+        then greatest(tokens_used - base, 0) / extract(epoch from $1)::float8 end as burn,
+        base >= tokens_used and exists (
+            select from usage_samples s
+            where s.state_id = b.id and s.time > now() - $1 and s.time >= b.restarted_at
+                and s.used < b.tokens_used) as dipped
     from based b
 ), measured as materialized (
     select b.*, case
@@ -51,15 +55,17 @@ with due as materialized (
     order by id
     on conflict do nothing
 ), noted as (
-    insert into usage_burn as b (state_id, sampled_at, used, lim, burn, exhausts_at)
-    select id, now(), tokens_used, token_limit, burn, exhausts_at from measured
+    insert into usage_burn as b (state_id, sampled_at, used, lim, burn, exhausts_at, dipped)
+    select id, now(), tokens_used, token_limit, burn, exhausts_at, coalesce(dipped, false)
+    from measured
     order by id
     on conflict (state_id) do update set
         sampled_at = excluded.sampled_at,
         used = excluded.used,
         lim = excluded.lim,
         burn = excluded.burn,
-        exhausts_at = excluded.exhausts_at
+        exhausts_at = excluded.exhausts_at,
+        dipped = excluded.dipped
     where b.sampled_at < excluded.sampled_at
 )
 select (select count(*) from due) as taken, (select id from due order by id desc limit 1) as last;
