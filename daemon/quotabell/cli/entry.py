@@ -1,0 +1,44 @@
+"""The parser, put together of all groups of commands, and what an error's exit code is."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from quotabell import __version__
+from quotabell.cli import config, database, push, serve
+from quotabell.cli.exits import EX_CONFIG, EX_UNAVAILABLE, FAILED
+from quotabell.errors import ConfigError, QuotabellError, SchemaTooNew, Unavailable
+
+GROUPS = (serve, database, config, push)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except (ConfigError, SchemaTooNew) as error:
+        return _fail(error, EX_CONFIG)
+    except Unavailable as error:
+        return _fail(error, EX_UNAVAILABLE)
+    except QuotabellError as error:
+        return _fail(error, FAILED)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of every command; each sets ``run``."""
+    parser = argparse.ArgumentParser(
+        prog="quotabell", description="Watches LLM token quotas and rings before they run out."
+    )
+    parser.add_argument("--version", action="version", version=f"quotabell {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for group in GROUPS:
+        group.register(commands)
+    return parser
+
+
+def _fail(error: QuotabellError, code: int) -> int:
+    print(f"quotabell: {error}", file=sys.stderr)
+    return code
