@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from quotabell import __version__
-from quotabell.cli import config, database, push, serve
-from quotabell.cli.exits import EX_CONFIG, EX_UNAVAILABLE, FAILED
+from quotabell.cli import (
+    alerts,
+    config,
+    database,
+    explain,
+    push,
+    report,
+    serve,
+    silences,
+    status,
+    thresholds,
+)
+from quotabell.cli.exits import EX_CONFIG, EX_UNAVAILABLE, FAILED, INTERRUPTED, CommandFailed
 from quotabell.errors import ConfigError, QuotabellError, SchemaTooNew, Unavailable
 
-GROUPS = (serve, database, config, push)
+GROUPS = (serve, status, report, explain, alerts, thresholds, silences, push, config, database)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,12 +31,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
+    except CommandFailed as error:
+        return _fail(error, error.code)
     except (ConfigError, SchemaTooNew) as error:
         return _fail(error, EX_CONFIG)
     except Unavailable as error:
         return _fail(error, EX_UNAVAILABLE)
     except QuotabellError as error:
         return _fail(error, FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has seen enough; without this the interpreter complains at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
 
 
 def parser() -> argparse.ArgumentParser:
