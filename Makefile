@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run test clients lint format wheel bench drill clean
+.PHONY: help setup run demo test clients lint format wheel bench drill clean
 
 PY := .venv/bin/python
 export PYTHON
@@ -17,6 +17,9 @@ setup: ## make .venv with everything pinned in constraints.txt
 
 run: setup ## start the daemon with its own Postgres on http://127.0.0.1:3001
 	@exec .venv/bin/quotabell serve --greet $(ARGS)
+
+demo: setup ## the same with the made-up usage of a small team, to see it ring (10 minutes)
+	@exec .venv/bin/quotabell demo --serve $(ARGS)
 
 test: lint wheel ## check format, lint, imports and types, build the wheel, run the tests
 	@scripts/system-packages test || [ "$$CI" != true ] # elsewhere the tests that need them skip

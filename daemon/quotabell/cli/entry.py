@@ -12,6 +12,7 @@ from quotabell.cli import (
     alerts,
     config,
     database,
+    demo,
     explain,
     push,
     report,
@@ -23,7 +24,19 @@ from quotabell.cli import (
 from quotabell.cli.exits import EX_CONFIG, EX_UNAVAILABLE, FAILED, INTERRUPTED, CommandFailed
 from quotabell.errors import ConfigError, QuotabellError, SchemaTooNew, Unavailable
 
-GROUPS = (serve, status, report, explain, alerts, thresholds, silences, push, config, database)
+GROUPS = (
+    serve,
+    demo,
+    status,
+    report,
+    explain,
+    alerts,
+    thresholds,
+    silences,
+    push,
+    config,
+    database,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
