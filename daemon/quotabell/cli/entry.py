@@ -14,6 +14,7 @@ from quotabell.cli import (
     database,
     demo,
     explain,
+    people,
     push,
     report,
     serve,
@@ -36,6 +37,7 @@ GROUPS = (
     push,
     config,
     database,
+    people,
 )
 
 

@@ -1,0 +1,128 @@
+"""All that is known of one person: removed, or shown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from quotabell.errors import Conflict
+from quotabell.store.database import Database
+from quotabell.store.queries import load
+
+_SQL = load("people")
+_ROWS = 5_000  # of a transaction
+_STATES = 200
+_PAGES = 1_000  # of a table of events, in a transaction: some 40,000 rows
+_TRIES = 20
+_PAUSE = 0.25  # seconds before a transaction that met another one is repeated
+_READ_WITHIN = 600.0  # seconds for the next rows; events are read from their beginning to their end
+
+SIMPLE = {
+    "push_subscriptions": "subscriptions",
+    "token_thresholds": "thresholds",
+    "silences": "silences",
+}
+"""Tables and their statements; first of all what a message could go to."""
+REST = {
+    "notification_history": "history",
+    "notification_history, names within": "digests",
+    "alerts": "alerts",
+    "token_totals": "totals",
+    "series_marks": "marks",
+    "source_signals": "signals",
+    "sources": "sources",
+    "rearm_scopes": "scopes",
+}
+SHOWN = {
+    "usage_events": "show_events",
+    "token_totals": "show_totals",
+    "token_usage": "show_states",
+    "usage_periods": "show_periods",
+    "usage_samples": "show_samples",
+    "alerts": "show_alerts",
+    "notification_history": "show_history",
+    "push_subscriptions": "show_subscriptions",
+    "token_thresholds": "show_thresholds",
+    "silences": "show_silences",
+    "sources": "show_sources",
+}
+
+Note = Callable[[str, int], None]
+"""Is told of a table and of how many rows were removed from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleStore:
+    """Every method raises Unavailable."""
+
+    database: Database
+
+    async def remove(self, user: str, note: Note) -> None:
+        """Remove what is there of a person, in transactions of bounded size.
+
+        What is reported meanwhile may stay: to be repeated until nothing was removed.
+        """
+        for table, query in SIMPLE.items():
+            await self._some(table, query, user, note)
+        await self._events(user, note)
+        await self._states(user, note)
+        await self._periods(user, note)
+        for table, query in REST.items():
+            await self._some(table, query, user, note)
+
+    async def rows(self, user: str) -> AsyncIterator[tuple[str, str]]:
+        """Everything about a person as of one moment: tables and rows as JSON."""
+        async with self.database.transaction() as connection:
+            # Whoever reads the answer may take their time.
+            await connection.execute(
+                "set transaction isolation level repeatable read, read only;"
+                "set local idle_in_transaction_session_timeout = 0"
+            )
+            for table, query in SHOWN.items():
+                cursor = await connection.cursor(_SQL[query], user, timeout=_READ_WITHIN)
+                while found := await cursor.fetch(_ROWS // 10, timeout=_READ_WITHIN):
+                    for row in found:
+                        yield table, row[0]
+
+    async def _some(self, table: str, query: str, user: str, note: Note) -> None:
+        while removed := await self._count(query, user, _ROWS):
+            note(table, removed)
+
+    async def _events(self, user: str, note: Note) -> None:
+        for day, pages in await self._read("days"):
+            for first in range(0, pages + 1, _PAGES):
+                places = (f"({first},0)", f"({first + _PAGES},0)")
+                note("usage_events", await self._count("events", user, day, *places))
+
+    async def _states(self, user: str, note: Note) -> None:
+        while ids := [row["id"] for row in await self._read("states", user, _STATES)]:
+            await self._samples(ids, note)
+            removed = (await self._read("remove_states", ids))[0]
+            note("token_usage", removed["states"])
+            note("alerts", removed["alerts"])
+
+    async def _periods(self, user: str, note: Note) -> None:
+        while ids := [row["id"] for row in await self._read("periods", user, _STATES)]:
+            await self._samples(ids, note)
+            note("usage_periods", await self._count("remove_periods", user, ids))
+
+    async def _samples(self, ids: Sequence[UUID], note: Note) -> None:
+        while removed := await self._count("samples", ids, _ROWS):
+            note("usage_samples", removed)
+
+    async def _count(self, query: str, *about: Any) -> int:
+        return int((await self._read(query, *about))[0][0])
+
+    async def _read(self, query: str, *about: Any) -> list[Any]:
+        """One statement, which is a transaction; again if it met another one."""
+        for last in (*[False] * _TRIES, True):
+            try:
+                return list(await self.database.fetch(_SQL[query], *about))
+            except Conflict:
+                if last:
+                    raise
+                await asyncio.sleep(_PAUSE)
+        raise AssertionError("unreachable")
