@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from quotabell import __version__
 from quotabell.cli import (
     alerts,
+    backup,
     config,
     database,
     demo,
@@ -38,6 +39,7 @@ GROUPS = (
     config,
     database,
     people,
+    backup,
 )
 
 

@@ -59,6 +59,14 @@ def usable_binaries(data_dir: Path, account: Account) -> Binaries:
         raise EmbeddedServerError(str(error)) from error
 
 
+def installed_programs() -> Path | None:
+    """The folder with the programs as they are installed; None: they are not."""
+    try:
+        return _installed()[0]
+    except EmbeddedServerError:
+        return None
+
+
 class _NotRunnable(Exception):
     """The program cannot be run by the server's user; the message says why."""
 

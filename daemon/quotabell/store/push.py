@@ -74,6 +74,10 @@ class PushStore:
             rows = await connection.fetch(_SQL["listed"], user, operators, at, key, limit)
         return [dict(row) for row in rows]
 
+    async def missing_keys(self, ids: Sequence[str]) -> set[str]:
+        """The keys in force that are not among these."""
+        return {row["id"] for row in await self.database.fetch(_SQL["missing_keys"], list(ids))}
+
     async def adopt_keys(self, keys: Sequence[tuple[str, str]]) -> set[str]:
         """Make a daemon's keys (id and public part, newest first) the ones in force.
 
