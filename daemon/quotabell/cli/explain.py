@@ -124,7 +124,8 @@ def _lines(answer: Any) -> Iterator[str]:
         kinds = [f"{name} {count}" for name, count in item["kinds"].items() if count]
         yield f"   {item['totalTokens']} tokens" + (f": {', '.join(kinds)}" if kinds else "")
         if again := item["duplicateOf"]:
-            yield f"   repeats {again['id']} of {again['source']}, {again['day']}"
+            sender = again["source"].removesuffix("/")
+            yield f"   repeats {again['id']} of {sender}, {again['day']}"
         for charge in item["quotas"]:
             of = f" of {charge['userId']}" if charge["userId"] else ""
             limit = amount(charge["limit"])
