@@ -114,6 +114,24 @@ async def _live(office: Office, user: str) -> None:
             "values ('alice-laptop/cli', 'input', now(), 5, now())"
         )
         await eventually(lambda: _known(office, "sources"))
+        await office.connection.execute(
+            "insert into alerts (state_id, kind, subject, quota, provider, model, level, "
+            "tokens_used) select gen_random_uuid(), 'stale', name, '', '', '', 0, 0 from sources "
+            "where user_id = 'alice'"
+        )
+        await office.connection.execute(
+            "insert into notification_history (kind, title, body, data, status) select 'stale', "
+            "name, name, jsonb_build_object('subject', name), 'sent' from sources "
+            "where user_id = 'alice'"
+        )
+        # What several share says who used most of it, to operators.
+        words = json.dumps({"operators": ["", "alice 62 %, bob 30 %", "\u2068alice\u2069 62 %"]})
+        await office.connection.execute(
+            "insert into notification_history (title, body, data, status) values ('team is at "
+            "90 %', 'Most lately: alice 62 %, alicia 8 %', "
+            "jsonb_build_object('words', $1::jsonb), 'sent')",
+            words,
+        )
     await office.connection.execute(
         "select quotabell_keep_parts('usage_periods', 'month', '2026-01-01', '2026-01-31')"
     )
@@ -150,6 +168,7 @@ async def test_nothing_is_left_of_a_person_and_everything_of_the_others(
     assert (done.code, done.err) == (0, "")
     assert "usage_events: 21 removed" in done.out
     assert "team: count several people" in done.out
+    assert "notification_history (a name in it): 1 removed" in done.out
     assert await office.naming("alice") == {}
     assert await office.naming("bob") == bobs
     assert await office.connection.fetch(totals) == sums
@@ -161,6 +180,11 @@ async def test_nothing_is_left_of_a_person_and_everything_of_the_others(
         return not any('user="alice"' in line for line in lines) and set(counters) <= set(lines)
 
     await eventually(dropped)
+    told = await office.connection.fetchrow(
+        "select title, body, data::text from notification_history where title = 'team is at 90 %'"
+    )
+    assert told["body"] == "Most lately: somebody 62 %, alicia 8 %"
+    assert "somebody 62 %, bob 30 %" in told["data"]
     again = await office.run("forget", "alice", "--yes")
     assert (again.code, "nothing was known" in again.out) == (0, True)
 

@@ -56,6 +56,7 @@ def _row(item: Any, now: datetime) -> tuple[str, ...]:
     when = f"ended {duration(now - ended)} ago" if ended else f"for {duration(now - began)}"
     caller = [x for x in (item["provider"], item["model"]) if x != "*"]
     about = ", ".join(filter(None, (item["quota"], " / ".join(caller), item["userId"])))
+    about = item.get("subject") or about
     if item["reason"]:
         about += f" ({item['reason']})"
     elif item["acknowledgedBy"]:

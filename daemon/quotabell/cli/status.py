@@ -91,7 +91,9 @@ def _lines(states: Any, alerts: list[Any], now: datetime, to: Terminal) -> Itera
 
 
 def _name(item: Any) -> str:
-    """quota, provider / model, user: what tells states apart."""
+    """quota, provider / model, user: what tells states apart; else the subject of an alert."""
+    if item.get("subject"):
+        return printable(item["subject"])
     caller = " / ".join(x for x in (item["provider"], item["model"]) if x != "*")
     quota = "" if item["quota"] == "reported" else item["quota"]
     return printable(", ".join(filter(None, (quota, caller, item["userId"]))))

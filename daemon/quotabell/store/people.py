@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from quotabell.domain.names import shown
 from quotabell.errors import Conflict
 from quotabell.store.database import Database
 from quotabell.store.queries import load
@@ -28,7 +31,6 @@ SIMPLE = {
 """Tables and their statements; first of all what a message could go to."""
 REST = {
     "notification_history": "history",
-    "notification_history, names within": "digests",
     "alerts": "alerts",
     "token_totals": "totals",
     "series_marks": "marks",
@@ -50,6 +52,9 @@ SHOWN = {
     "sources": "show_sources",
 }
 
+_NOBODY = "somebody"  # stands where a name was
+_CUT = 6  # characters that a name is never cut below
+
 Note = Callable[[str, int], None]
 """Is told of a table and of how many rows were removed from it."""
 
@@ -70,6 +75,9 @@ class PeopleStore:
         await self._events(user, note)
         await self._states(user, note)
         await self._periods(user, note)
+        await self._some("notification_history", "stale_history", user, note)
+        await self._some("alerts", "stale_alerts", user, note)
+        await self._mentions(user, note)
         for table, query in REST.items():
             await self._some(table, query, user, note)
 
@@ -90,6 +98,13 @@ class PeopleStore:
     async def _some(self, table: str, query: str, user: str, note: Note) -> None:
         while removed := await self._count(query, user, _ROWS):
             note(table, removed)
+
+    async def _mentions(self, user: str, note: Note) -> None:
+        names = list(_mentions_of(user))
+        quoted = (json.dumps(name, ensure_ascii=False)[1:-1] for name in names)
+        patterns = (_pattern(names), _pattern(quoted))
+        while changed := await self._count("mentions", _NOBODY, _ROWS, *patterns):
+            note("notification_history (a name in it)", changed)
 
     async def _events(self, user: str, note: Note) -> None:
         for day, pages in await self._read("days"):
@@ -126,3 +141,14 @@ class PeopleStore:
                     raise
                 await asyncio.sleep(_PAUSE)
         raise AssertionError("unreachable")
+
+
+def _mentions_of(user: str) -> Iterator[str]:
+    """The name as messages have it: whole, or shortened to some width."""
+    yield from dict.fromkeys([user, *(shown(user, width) for width in range(_CUT, len(user)))])
+
+
+def _pattern(names: Iterable[str]) -> str:
+    """Finds any of the names with a share behind it, as a regular expression of Postgres."""
+    escaped = (re.sub(r"[!-/:-@\[-^`{-~]", r"\\\g<0>", name) for name in names)
+    return rf"(^|[^[:alnum:]_])(?:{'|'.join(escaped)})(?=[^[:alnum:]_]{{0,3}} [0-9.]+ %)"

@@ -69,19 +69,41 @@ with gone as (
 )
 select count(*) from gone;
 
--- digests: take the names out of operators' messages about what counting again has found, if a
--- person is among them
+-- mentions: take a person out of operators' messages about what several share, which say who used
+-- most ("alice 62 %"), and put $1 there. $3 and $4 find the name in text and in JSON
 with told as (
     select id from notification_history
-    where user_id = '' and data @> '{"seeded": true}' and body like '% Highest: %'
-        and strpos(' ' || body, ' ' || $1 || ' ') > 0
+    where user_id = '' and (title ~ $3 or body ~ $3 or (data -> 'words')::text ~ $4)
     limit $2
 ), changed as (
-    update notification_history h set body = split_part(body, ' Highest: ', 1)
+    update notification_history h set
+        title = regexp_replace(title, $3, '\1' || $1, 'g'),
+        body = regexp_replace(body, $3, '\1' || $1, 'g'),
+        data = case when data ? 'words' then jsonb_set(data, '{words}',
+            regexp_replace((data -> 'words')::text, $4, '\1' || $1, 'g')::jsonb) else data end
     from told where h.id = told.id
     returning 1
 )
 select count(*) from changed;
+
+-- stale_history: remove messages about sources of a person that stopped reporting
+with gone as (
+    delete from notification_history where id = any (array(
+        select id from notification_history
+        where user_id = '' and kind = 'stale'
+            and data ->> 'subject' in (select name from sources where user_id = $1) limit $2))
+    returning 1
+)
+select count(*) from gone;
+
+-- stale_alerts: remove alerts about sources of a person that stopped reporting
+with gone as (
+    delete from alerts where id = any (array(
+        select id from alerts
+        where kind = 'stale' and subject in (select name from sources where user_id = $1) limit $2))
+    returning 1
+)
+select count(*) from gone;
 
 -- subscriptions: remove some of a person's
 with gone as (
