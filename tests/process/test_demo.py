@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import asyncpg
+import pytest
 
+from quotabell.cli.demo_daemon import configuration
 from quotabell.cli.team import MARK, MOST, USERS, Team
+from quotabell.config.model import Forecast
 from tests.process.program import quotabell_begun, quotabell_run
 from tests.process.terminal import command
 from tests.support import daemon
 from tests.support.load import steady_port
 from tests.support.postgres import Database
+from tests.support.waiting import eventually
 
 EX_UNAVAILABLE, EX_NOPERM = 69, 77
 DAY = 5.0  # seconds
@@ -64,6 +69,28 @@ async def test_a_daemon_without_quotas_rings_and_resolves_within_the_time(
         assert cost > 0
     finally:
         await connection.close()
+
+
+@pytest.mark.skipif("hold" not in Forecast.model_fields, reason="this daemon foretells nothing")
+async def test_the_quotas_of_the_demonstration_make_a_forecast_fire(
+    database: Database, tmp_path: Path
+) -> None:
+    sections = configuration("127.0.0.1:0", tmp_path / "data", datetime.now(UTC))
+    path = daemon.write_config(tmp_path, database.tcp_dsn, **sections)
+    async with daemon.process(path) as process:
+        fed = await quotabell_run("demo", "--url", process.url, "--minutes", "0.1")
+        # A daemon measures the burn when it starts, and then once a minute.
+        await process.end()
+        await process.start()
+        url = process.url
+
+        async def foretold() -> bool:
+            seen = {(i["kind"], i["data"].get("quota")) for i in await _history(url)}
+            return ("forecast", "demo-team") in seen
+
+        await eventually(foretold, timeout=30)
+
+    assert fed.code == 0, fed.err
 
 
 async def test_the_demonstration_ends_well_when_it_is_interrupted(
