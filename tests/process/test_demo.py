@@ -15,6 +15,7 @@ import pytest
 
 from quotabell.cli.demo_daemon import configuration
 from quotabell.cli.team import MARK, MOST, USERS, Team
+from quotabell.config import load
 from quotabell.config.model import Forecast
 from tests.process.program import quotabell_begun, quotabell_run
 from tests.process.terminal import command
@@ -49,8 +50,8 @@ async def test_a_daemon_without_quotas_rings_and_resolves_within_the_time(
     database: Database, tmp_path: Path
 ) -> None:
     path = daemon.write_config(tmp_path, database.tcp_dsn)
-    async with daemon.process(path) as process:
-        done = await quotabell_run("demo", "--url", process.url, "--minutes", "0.1")
+    async with daemon.running(load(path, {})) as process:
+        done = await quotabell_run("demo", "--url", process.url, "--minutes", "0.05")
         told = await _history(process.url)
 
     assert (done.code, done.err) == (0, "")
@@ -78,7 +79,7 @@ async def test_the_quotas_of_the_demonstration_make_a_forecast_fire(
     sections = configuration("127.0.0.1:0", tmp_path / "data", datetime.now(UTC))
     path = daemon.write_config(tmp_path, database.tcp_dsn, **sections)
     async with daemon.process(path) as process:
-        fed = await quotabell_run("demo", "--url", process.url, "--minutes", "0.1")
+        fed = await quotabell_run("demo", "--url", process.url, "--minutes", "0.05")
         # A daemon measures the burn when it starts, and then once a minute.
         await process.end()
         await process.start()
@@ -91,22 +92,6 @@ async def test_the_quotas_of_the_demonstration_make_a_forecast_fire(
         await eventually(foretold, timeout=30)
 
     assert fed.code == 0, fed.err
-
-
-async def test_the_demonstration_ends_well_when_it_is_interrupted(
-    database: Database, tmp_path: Path
-) -> None:
-    path = daemon.write_config(tmp_path, database.tcp_dsn)
-    async with daemon.process(path) as process:
-        async with quotabell_begun("demo", "--url", process.url) as demo:
-            assert demo.stdout is not None
-            async with asyncio.timeout(20):
-                await demo.stdout.readuntil(b"Watch it at")
-            demo.send_signal(signal.SIGINT)
-            out, err = await asyncio.wait_for(demo.communicate(), 20)
-
-    assert (demo.returncode, err) == (0, b"")
-    assert b"Remove what was made up" in out
 
 
 async def test_the_demonstration_brings_a_daemon_and_takes_it_along() -> None:
@@ -124,6 +109,7 @@ async def test_the_demonstration_brings_a_daemon_and_takes_it_along() -> None:
 
     assert (demo.returncode, err) == (0, b"")
     assert {quota["name"] for quota in quotas["items"]} == {"demo-team", "demo-daily"}
+    assert b"calls of" in out
     assert b"its data is removed" in out
     away = await command("status", "--url", f"http://{address}")
     assert away.code == EX_UNAVAILABLE
@@ -132,7 +118,7 @@ async def test_the_demonstration_brings_a_daemon_and_takes_it_along() -> None:
 async def test_the_demonstration_says_what_it_lacks(database: Database, tmp_path: Path) -> None:
     tokens = [{"name": "ada", "token": "token-of-one-person", "scopes": ["ingest"], "user": "ada"}]
     path = daemon.write_config(tmp_path, database.tcp_dsn, auth={"tokens": tokens})
-    async with daemon.process(path) as process:
+    async with daemon.running(load(path, {})) as process:
         bound = await quotabell_run(
             *("demo", "--url", process.url), environment={"QUOTABELL_TOKEN": "token-of-one-person"}
         )

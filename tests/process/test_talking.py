@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import pty
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from quotabell.config import load
+from quotabell.config import Config, load
 from tests.process.program import Done, quotabell_begun
 from tests.process.terminal import command
 from tests.support import daemon
+from tests.support.databases import fresh
 from tests.support.load import steady_port
-from tests.support.postgres import Database
+from tests.support.postgres import TEMPLATE, Cluster, Database
 
 EX_DATAERR, EX_NOINPUT, EX_UNAVAILABLE, EX_NOPERM = 65, 66, 69, 77
+TABLES = "token_usage, usage_events, alerts, silences, token_thresholds"
 TOKENS = [
     {"name": "apps", "token": "token-that-may-ingest", "scopes": ["ingest"]},
     {"name": "ops", "token": "token-that-may-all", "scopes": ["admin"]},
@@ -47,14 +52,47 @@ class Shell:
         await self.well("report", *call, "--used", str(used), "--of", str(limit))
 
 
-@pytest.fixture
-async def shell(database: Database, tmp_path: Path) -> AsyncIterator[Shell]:
+@pytest.fixture(scope="module")
+def shared(
+    postgres_18: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Database]]:
+    """A daemon for all tests of the module, on a thread of its own: its address, its database."""
     quotas = [{"name": "daily", "limit": 1_000, "window": "day", "per": ["user"]}]
-    path = daemon.write_config(tmp_path, database.tcp_dsn, auth={"tokens": TOKENS}, quotas=quotas)
+    for database in fresh(postgres_18, TEMPLATE):
+        folder = tmp_path_factory.mktemp("daemon")
+        path = daemon.write_config(folder, database.tcp_dsn, auth={"tokens": TOKENS}, quotas=quotas)
+        with in_background(load(path, {})) as url:
+            yield url, database
+
+
+@contextlib.contextmanager
+def in_background(config: Config) -> Iterator[str]:
+    address: Future[str] = Future()
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+
+    async def host() -> None:
+        async with daemon.running(config) as running:
+            address.set_result(running.url)
+            await stop.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(loop.run_until_complete, host())
+        ended.add_done_callback(lambda done: address.done() or address.cancel())
+        try:
+            yield address.result(timeout=60)
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            ended.result(timeout=60)
+            loop.close()
+
+
+@pytest.fixture
+def shell(shared: tuple[str, Database], tmp_path: Path) -> Shell:
+    url, database = shared
+    database.cluster.execute(f"truncate {TABLES}", database.name)
     token = tmp_path / "token"
     token.write_text("token-that-may-all\n")
-    async with daemon.running(load(path, {})) as running:
-        yield Shell(running.url, token)
+    return Shell(url, token)
 
 
 def line(user: str, tokens: int, **more: object) -> bytes:

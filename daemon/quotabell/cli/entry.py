@@ -67,7 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The parser of every command; each sets ``run``."""
     parser = argparse.ArgumentParser(
-        prog="quotabell", description="Watches LLM token quotas and rings before they run out."
+        prog="quotabell",
+        description="Watches LLM token quotas and rings before they run out.",
+        epilog="Exit codes: 0 done, 1 failed or the answer is no, 2 wrong arguments, 65 input "
+        "refused, 66 file not readable, 69 daemon or database away, 73 file not writable, 77 token "
+        "missing or not enough, 78 configuration wrong.",
     )
     parser.add_argument("--version", action="version", version=f"quotabell {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
