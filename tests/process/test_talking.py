@@ -188,13 +188,15 @@ async def test_bad_lines_are_told_by_their_number_and_cost_the_others_nothing(
     shell: Shell,
 ) -> None:
     lines = b"".join([line("alice", 5), b"oops\n", b"\n", line("bob", -1), b"[1]\n", line("c", 2)])
+    # What JSON cannot say, and a line that is longer than any event, would spoil their batch.
+    lines += line("d", 1, costUsd=float("nan")) + b'{"costUsd": 1e999}\n' + line("x" * 300_000, 1)
 
     done = await shell("report", stdin=lines)
 
     assert done.code == EX_DATAERR
-    assert done.out == "accepted 2, duplicates 0, corrected 0, rejected 3\n"
+    assert done.out == "accepted 2, duplicates 0, corrected 0, rejected 6\n"
     told = done.err.splitlines()
-    assert [text.partition(":")[0] for text in told] == ["line 2", "line 4", "line 5"]
+    assert [text.partition(":")[0] for text in told] == [f"line {n}" for n in (2, 4, 5, 7, 8, 9)]
     assert "inputTokens" in told[1]
     told_again = json.loads((await shell("report", "--json", stdin=b"oops\n")).out)
     assert told_again["rejected"] == [{"line": 1, "reason": "is no JSON"}]

@@ -18,6 +18,7 @@ from quotabell.cli.client import API, Away, Daemon, Refusal
 
 BATCH = 500  # events of one request
 MAX_LINE = 256 * 1024  # bytes
+_MOST = 4 << 20  # bytes of one request, about
 _QUIET = 1.0  # seconds without a line after which what there is is sent
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before a batch is sent again
 
@@ -66,6 +67,7 @@ class Lines:
             return None
         try:
             event = json.loads(text)
+            json.dumps(event, allow_nan=False)  # what cannot be said again would spoil its batch
         except (ValueError, RecursionError):
             self._tally.refuse(self._number, "is no JSON")
             return None
@@ -107,7 +109,8 @@ class Feed:
         ended = False
         while not ended:
             batch: list[Numbered] = []
-            while len(batch) < BATCH:
+            size = 0
+            while len(batch) < BATCH and size < _MOST:
                 try:
                     raw = self._queue.get(timeout=_QUIET if batch else None)
                 except queue.Empty:
@@ -115,6 +118,7 @@ class Feed:
                 if raw is None:
                     ended = True
                     break
+                size += len(raw)
                 found = self._lines.read(raw)
                 if found is not None:
                     batch.append(found)
@@ -135,8 +139,9 @@ async def send(daemon: Daemon, batch: list[Numbered], tally: Tally) -> None:
             return
         except Away as away:
             if pause is None:
-                first = batch[0].line
-                raise Away(f"{away}\nlines from {first} on are not known to be counted") from None
+                if first := batch[0].line:
+                    away = Away(f"{away}\nlines from {first} on are not known to be counted")
+                raise away from None
             await asyncio.sleep(max(pause, away.retry_after))
             continue
         tally.accepted += answer["accepted"]
