@@ -11,12 +11,10 @@ from typing import Any
 
 import aiohttp
 import asyncpg
-import pytest
 
 from quotabell.cli.demo_daemon import configuration
 from quotabell.cli.team import MARK, MOST, USERS, Team
 from quotabell.config import load
-from quotabell.config.model import Forecast
 from tests.process.program import quotabell_begun, quotabell_run
 from tests.process.terminal import command
 from tests.support import daemon
@@ -72,7 +70,6 @@ async def test_a_daemon_without_quotas_rings_and_resolves_within_the_time(
         await connection.close()
 
 
-@pytest.mark.skipif("hold" not in Forecast.model_fields, reason="this daemon foretells nothing")
 async def test_the_quotas_of_the_demonstration_make_a_forecast_fire(
     database: Database, tmp_path: Path
 ) -> None:

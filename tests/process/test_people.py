@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from quotabell.config import load
+from quotabell.domain.digest import compose
 from quotabell.store import people
 from tests.process.program import Done, quotabell_begun
 from tests.process.terminal import command
@@ -136,6 +137,7 @@ async def _live(office: Office, user: str) -> None:
             "jsonb_build_object('words', $1::jsonb), 'sent')",
             words,
         )
+        await _digest(office)
     await office.connection.execute(
         "select quotabell_keep_parts('usage_periods', 'month', '2026-01-01', '2026-01-31')"
     )
@@ -144,6 +146,21 @@ async def _live(office: Office, user: str) -> None:
         "tokens_used, reported_at) values ($1, 'daily', '*', '*', '2026-01-05', '2026-01-06', 7, "
         "'2026-01-05')",
         user,
+    )
+
+
+async def _digest(office: Office) -> None:
+    """What operators are told of many alerts at once."""
+    worst = [
+        {"userId": user, "quota": "daily", "provider": "*", "model": "*", "percentage": 99.5}
+        for user in ("alice", "bob", "carol")
+    ]
+    told = compose("threshold", ends=False, number=3, worst=worst)
+    await office.connection.execute(
+        "insert into notification_history (title, body, data, status) "
+        "values ('digest', $1, $2::jsonb, 'sent')",
+        told.body,
+        json.dumps(told.data),
     )
 
 
@@ -174,7 +191,7 @@ async def test_nothing_is_left_of_a_person_and_everything_of_the_others(
     assert (done.code, done.err) == (0, "")
     assert "usage_events: 21 removed" in done.out
     assert "team: count several people" in done.out
-    assert "notification_history (a name in it): 1 removed" in done.out
+    assert "notification_history (a name in it): 2 removed" in done.out
     assert await office.naming("alice") == {}
     after = await office.naming("bob")
     assert {table: after.get(table) for table in KEPT} == {table: bobs[table] for table in KEPT}
@@ -193,6 +210,12 @@ async def test_nothing_is_left_of_a_person_and_everything_of_the_others(
     )
     assert told["body"] == "Most lately: somebody 62 %, alicia 8 %"
     assert "somebody 62 %, bob 30 %" in told["data"]
+    told = await office.connection.fetchrow(
+        "select body, data::text from notification_history where title = 'digest'"
+    )
+    assert told["body"] == "somebody daily 99 %, bob daily 99 %, carol daily 99 %"
+    members = [member["userId"] for member in json.loads(told["data"])["members"]]
+    assert members == [None, "bob", "carol"]
     again = await office.run("forget", "alice", "--yes")
     assert (again.code, "nothing was known" in again.out) == (0, True)
 

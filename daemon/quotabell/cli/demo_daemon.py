@@ -17,7 +17,6 @@ import yaml
 
 from quotabell.cli.exits import FAILED, CommandFailed
 from quotabell.cli.team import MARK
-from quotabell.config.model import Forecast
 from quotabell.config.net import parse_listen
 
 _READY_WITHIN = 60.0  # seconds; the first start makes a database
@@ -29,8 +28,6 @@ def configuration(listen: str, data_dir: Path, now: datetime) -> dict[str, Any]:
     """Quotas that the team of the demonstration reaches within minutes."""
     # A period that begins now: its burn is known at once, so a forecast does not have to wait.
     begins = (now - timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    forecast = {"burn_window": "5m", "hold": "3s", "min_elapsed": 0}
-    known = Forecast.model_fields
     return {
         "listen": listen,
         "data_dir": str(data_dir),
@@ -53,7 +50,7 @@ def configuration(listen: str, data_dir: Path, now: datetime) -> dict[str, Any]:
         ],
         "alerts": {
             "evaluate_every": "1s",
-            "forecast": {key: value for key, value in forecast.items() if key in known},
+            "forecast": {"burn_window": "5m", "hold": "3s", "min_elapsed": 0},
         },
     }
 

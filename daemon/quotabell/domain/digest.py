@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 NAMED = 10  # at most, by name
 LISTED = 100  # at most, for programs
-_NAME_ROOM = 48  # characters
+NAME_ROOM = 48  # characters
 _ROOM = 400  # characters of the names together
 
 Facts = Mapping[str, Any]
@@ -73,8 +73,8 @@ def label(facts: Facts) -> str:
         " / ".join(part for key in ("provider", "model") if (part := _told(facts.get(key)))),
     ]
     name = " ".join(word for word in words if word) or "?"
-    if len(name) > _NAME_ROOM:
-        name = name[: _NAME_ROOM - 1] + "…"
+    if len(name) > NAME_ROOM:
+        name = name[: NAME_ROOM - 1] + "…"
     percentage = _number(facts.get("percentage"))
     # Cut, not rounded: 99.99 % is not 100 %.
     return name if percentage is None else f"{name} {math.floor(percentage):,} %"

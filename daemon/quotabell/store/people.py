@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from quotabell.domain.digest import NAME_ROOM
 from quotabell.domain.names import shown
 from quotabell.errors import Conflict
 from quotabell.store.database import Database
@@ -52,7 +53,7 @@ SHOWN = {
     "sources": "show_sources",
 }
 
-_NOBODY = "somebody"  # stands where a name was
+_NOBODY = ("somebody", "someone")  # stand where a name was, that is not the same
 _CUT = 6  # characters that a name is never cut below
 
 Note = Callable[[str, int], None]
@@ -100,11 +101,14 @@ class PeopleStore:
             note(table, removed)
 
     async def _mentions(self, user: str, note: Note) -> None:
-        names = list(_mentions_of(user))
-        quoted = (json.dumps(name, ensure_ascii=False)[1:-1] for name in names)
-        patterns = (_pattern(names), _pattern(quoted))
-        while changed := await self._count("mentions", _NOBODY, _ROWS, *patterns):
-            note("notification_history (a name in it)", changed)
+        table, nobody = "notification_history (a name in it)", _NOBODY[user == _NOBODY[0]]
+        patterns = _patterns(_mentions_of(user), r"[^[:alnum:]_]", r"[^[:alnum:]_]{0,3} [0-9.]+ %")
+        while changed := await self._count("mentions", nobody, _ROWS, *patterns):
+            note(table, changed)
+        # There a quota stands between the name and the share, and a comma before the name.
+        patterns = _patterns([user, user[: NAME_ROOM - 1] + "…"], ', |"', " |,|$")
+        while changed := await self._count("digests", nobody, _ROWS, *patterns, user):
+            note(table, changed)
 
     async def _events(self, user: str, note: Note) -> None:
         for day, pages in await self._read("days"):
@@ -148,7 +152,14 @@ def _mentions_of(user: str) -> Iterator[str]:
     yield from dict.fromkeys([user, *(shown(user, width) for width in range(_CUT, len(user)))])
 
 
-def _pattern(names: Iterable[str]) -> str:
-    """Finds any of the names with a share behind it, as a regular expression of Postgres."""
+def _patterns(names: Iterable[str], before: str, behind: str) -> tuple[str, str]:
+    """Find any of the names between others, in text and in JSON: regular expressions of
+    Postgres."""
+    listed = list(names)
+    quoted = [json.dumps(name, ensure_ascii=False)[1:-1] for name in listed]
+    return _pattern(listed, before, behind), _pattern(quoted, before, behind)
+
+
+def _pattern(names: Iterable[str], before: str, behind: str) -> str:
     escaped = (re.sub(r"[!-/:-@\[-^`{-~]", r"\\\g<0>", name) for name in names)
-    return rf"(^|[^[:alnum:]_])(?:{'|'.join(escaped)})(?=[^[:alnum:]_]{{0,3}} [0-9.]+ %)"
+    return rf"(^|{before})(?:{'|'.join(escaped)})(?={behind})"

@@ -86,6 +86,26 @@ with told as (
 )
 select count(*) from changed;
 
+-- digests: take the person $5 out of operators' messages about many alerts at once, and put $1 there
+with told as (
+    select id from notification_history
+    where user_id = '' and data @> '{"digest": true}'
+        and data -> 'members' @> jsonb_build_array(jsonb_build_object('userId', $5::text))
+    limit $2
+), changed as (
+    update notification_history h set
+        body = regexp_replace(body, $3, '\1' || $1, 'g'),
+        data = data || jsonb_build_object(
+            'words', regexp_replace((data -> 'words')::text, $4, '\1' || $1, 'g')::jsonb,
+            'members', (
+                select jsonb_agg(
+                    case when m ->> 'userId' = $5 then m || '{"userId": null}' else m end)
+                from jsonb_array_elements(data -> 'members') as m))
+    from told where h.id = told.id
+    returning 1
+)
+select count(*) from changed;
+
 -- stale_history: remove messages about sources of a person that stopped reporting
 with gone as (
     delete from notification_history where id = any (array(
