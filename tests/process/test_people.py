@@ -208,11 +208,13 @@ async def test_nothing_is_left_of_a_person_and_everything_of_the_others(
     told = await office.connection.fetchrow(
         "select title, body, data::text from notification_history where title = 'team is at 90 %'"
     )
+    assert told is not None
     assert told["body"] == "Most lately: somebody 62 %, alicia 8 %"
     assert "somebody 62 %, bob 30 %" in told["data"]
     told = await office.connection.fetchrow(
         "select body, data::text from notification_history where title = 'digest'"
     )
+    assert told is not None
     assert told["body"] == "somebody daily 99 %, bob daily 99 %, carol daily 99 %"
     members = [member["userId"] for member in json.loads(told["data"])["members"]]
     assert members == [None, "bob", "carol"]

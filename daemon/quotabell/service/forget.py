@@ -21,10 +21,9 @@ async def forget(
     """
     removed: Counter[str] = Counter()
     for _ in range(_PASSES):
-        found: Counter[str] = Counter()
-        await people.remove(user, lambda table, rows, found=found: found.update({table: rows}))  # type: ignore[misc]
+        found = await _pass(people, user)
         removed += found
-        if not found.total():
+        if not found:
             break
     for table, rows in sorted(removed.items()):
         tell(f"  {table}: {rows} removed")
@@ -37,4 +36,16 @@ async def forget(
                 f"  {', '.join(shared)}: count several people and keep what was used; "
                 "quotabell recount takes it off"
             )
-    return not found.total()
+    return not found
+
+
+async def _pass(people: PeopleStore, user: str) -> Counter[str]:
+    """Remove what is there now; how many rows of which table."""
+    found: Counter[str] = Counter()
+
+    def note(table: str, rows: int) -> None:
+        if rows:
+            found[table] += rows
+
+    await people.remove(user, note)
+    return found

@@ -22,6 +22,8 @@ _STATES = 200
 _PAGES = 1_000  # of a table of events, in a transaction: some 40,000 rows
 _TRIES = 20
 _PAUSE = 0.25  # seconds before a transaction that met another one is repeated
+_WITHIN = 60.0  # seconds for a statement; those about messages read all of the operators'
+_BATCHES = 100  # of messages: what was changed is not found again
 _READ_WITHIN = 600.0  # seconds for the next rows; events are read from their beginning to their end
 
 SIMPLE = {
@@ -101,14 +103,18 @@ class PeopleStore:
             note(table, removed)
 
     async def _mentions(self, user: str, note: Note) -> None:
-        table, nobody = "notification_history (a name in it)", _NOBODY[user == _NOBODY[0]]
+        nobody = _NOBODY[user == _NOBODY[0]]
         patterns = _patterns(_mentions_of(user), r"[^[:alnum:]_]", r"[^[:alnum:]_]{0,3} [0-9.]+ %")
-        while changed := await self._count("mentions", nobody, _ROWS, *patterns):
-            note(table, changed)
+        await self._rename("mentions", note, nobody, _ROWS, *patterns)
         # There a quota stands between the name and the share, and a comma before the name.
         patterns = _patterns([user, user[: NAME_ROOM - 1] + "…"], ', |"', " |,|$")
-        while changed := await self._count("digests", nobody, _ROWS, *patterns, user):
-            note(table, changed)
+        await self._rename("digests", note, nobody, _ROWS, *patterns, user)
+
+    async def _rename(self, query: str, note: Note, *about: Any) -> None:
+        for _ in range(_BATCHES):
+            if not (changed := await self._count(query, *about)):
+                return
+            note("notification_history (a name in it)", changed)
 
     async def _events(self, user: str, note: Note) -> None:
         for day, pages in await self._read("days"):
@@ -139,7 +145,8 @@ class PeopleStore:
         """One statement, which is a transaction; again if it met another one."""
         for last in (*[False] * _TRIES, True):
             try:
-                return list(await self.database.fetch(_SQL[query], *about))
+                async with self.database.connection() as connection:
+                    return list(await connection.fetch(_SQL[query], *about, timeout=_WITHIN))
             except Conflict:
                 if last:
                     raise
