@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run demo test clients lint format wheel bench drill clean
+.PHONY: help setup run demo test clients lint format wheel bench drill audit clean
 
 PY := .venv/bin/python
 export PYTHON
@@ -49,7 +49,12 @@ bench: setup ## measure the budgets against their peers
 drill: setup ## kill, stop and cut off a running daemon and see that it keeps its promises
 	$(PY) -m tests.drills $(ARGS)
 
+audit: setup ## compare the pinned packages with published vulnerabilities (needs the network)
+	[ -x .venv-audit/bin/pip-audit ] || { python3 -m venv .venv-audit && \
+		.venv-audit/bin/python -m pip install --quiet pip-audit; }
+	.venv-audit/bin/pip-audit --requirement constraints.txt --require-hashes --disable-pip
+
 clean: ## remove all that these targets made
-	rm -rf .venv .venv-clients dist build .hypothesis
+	rm -rf .venv .venv-clients .venv-audit dist build .hypothesis
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

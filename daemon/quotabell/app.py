@@ -30,8 +30,8 @@ from quotabell.http import (
     thresholds,
     usage,
 )
-from quotabell.http.allowance import Allowance
-from quotabell.http.auth import Gate
+from quotabell.http.allowance import Allowance, Crowd
+from quotabell.http.auth import gate_of
 from quotabell.http.listener import Listener, address, bind
 from quotabell.http.receiving import Current, Receivers
 from quotabell.http.routing import Draining, mount
@@ -314,7 +314,7 @@ async def serve(
             config.retention.events,
             database.clock.now,
         )
-        gate = Gate(config.auth.tokens, open_metrics=config.auth.open_metrics)
+        gate = gate_of(config.auth)
         draining = Draining()
         reloader = Reloader(
             config, reread, gate, mirror, channels, receivers, watching.sources, metrics, log
@@ -351,6 +351,7 @@ async def serve(
                     HistoryStore(database),
                     keys.newest.key.public,
                     Allowance(config.push.tests_per_minute),
+                    Crowd(config.push.subscribes_per_minute),
                 ),
                 *operation.routes(
                     database,

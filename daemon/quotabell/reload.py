@@ -9,7 +9,7 @@ from collections.abc import Callable
 from quotabell.config import Config, fingerprint
 from quotabell.errors import ConfigError, QuotabellError
 from quotabell.formats.names import Signal
-from quotabell.http.auth import Gate
+from quotabell.http.auth import Gate, gate_of
 from quotabell.http.receiving import Receivers
 from quotabell.log import Logger
 from quotabell.metrics import Metrics
@@ -65,7 +65,7 @@ class Reloader:
                 self._metrics.config_reload_successful.set(0)
                 self._log.error("configuration not reloaded", reason=str(error))
                 raise
-            self._gate.replace(config.auth.tokens, open_metrics=config.auth.open_metrics)
+            self._gate.replace(gate_of(config.auth))
             self._channels.replace(config.channels)
             self._receivers.current.reading = reading_of(config)
             self._receivers.signals.replace(overrides(config))
@@ -76,7 +76,7 @@ class Reloader:
 
     def _with_fixed_keys(self, config: Config) -> Config:
         """The new configuration with the old values of what a running daemon cannot change."""
-        if not config.auth.tokens and not self.config.listen.is_loopback:
+        if not config.auth.asks and not self.config.listen.is_loopback:
             raise ConfigError(
                 [
                     f"auth.tokens: must not be empty while the daemon listens on "

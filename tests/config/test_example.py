@@ -69,6 +69,7 @@ def test_every_value_that_stands_there_is_the_default_as_it_is_shown() -> None:
     assert only_examples == {
         "data_dir",  # depends on who runs it
         "auth.tokens",
+        "auth.jwt",
         "database.url_file",
         "database.listen_url_file",
         "quotas",
@@ -98,6 +99,7 @@ def test_the_examples_in_it_work(tmp_path: Path) -> None:
         "database-listen-url": "postgres://quotabell:secret@127.0.0.1/quotabell",
         "ingest": "0123456789abcdef",
         "heartbeat-url": "https://health.example.com/ping/0123",
+        "jwt": "0123456789abcdef" * 2,
         "chat-url": "json://127.0.0.1/chat",
         "pager": "whsec_" + "cGFnZXI" * 6,
     }.items():

@@ -6,7 +6,7 @@ import os
 import traceback
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 import yaml
@@ -150,7 +150,7 @@ def leaves(model: Any = Config, loc: tuple[str, ...] = ()) -> list[tuple[str, ..
     found = []
     for name, field in model.model_fields.items():
         inner = nested(field.annotation)
-        if inner is not None and field.annotation is inner:
+        if inner is not None and get_origin(field.annotation) is not tuple:
             found += leaves(inner, (*loc, name))
         else:
             found.append((*loc, name))

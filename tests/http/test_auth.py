@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
+from quotabell import app as daemon
+from quotabell.http import routing
 from quotabell.http.auth import SCOPES, Forbidden, Gate
 from tests.http.client import STATUS, UPDATE, Client, raw, serving, snapshot
 from tests.http.test_openapi import UNDESCRIBED
 from tests.support.daemon import configure
 from tests.support.postgres import Database
+from tests.support.tokens import SECRET, supabase
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -30,23 +35,33 @@ def secret(role: str) -> str:
 
 
 TOKENS = [{"name": role, "token": secret(role)} | more for role, more in ROLES.items()]
+AUTH = {"tokens": TOKENS, "jwt": {"secret": SECRET}, "failures_per_minute": 100_000}
+PAGE = {"/", "/sw.js", "/manifest.webmanifest", "/web/{name}", "/web/{version}/{name}"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def guarded(
     shared_database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Client]:
-    """A daemon with a token for each of ROLES."""
+    """A daemon with a token for each of ROLES, and signed ones."""
     folder = tmp_path_factory.mktemp("guarded")
-    config = configure(folder, shared_database.dsn, auth={"tokens": TOKENS})
+    config = configure(folder, shared_database.dsn, auth=AUTH)
     async with serving(config) as client:
         yield client
 
 
+def bearing(client: Client, role: str) -> Client:
+    """The client as somebody: ``jwt`` is a user of the front end's, whom no token is for."""
+    if role == "nobody":
+        return client
+    return client.with_token(supabase("carol") if role == "jwt" else secret(role))
+
+
 # --- every role at every route -------------------------------------------------------------
 
+ADMIN_ONLY = {"/api/token-monitor/usage/{id}"}
 WAYS_IN = ("update", "events", "otlp", "litellm", "cloudevents")
-OPEN = {"nobody", "unknown", *ROLES}
+OPEN = {"nobody", "unknown", "jwt", *ROLES}
 OTLP = re.compile("/v1/(traces|logs|metrics)$")  # its refusals have a form of their own
 MAY: dict[tuple[str, str], set[str]] = {
     ("GET", "/-/healthy"): OPEN,
@@ -92,7 +107,10 @@ MAY: dict[tuple[str, str], set[str]] = {
 
 
 async def test_every_role_may_use_the_routes_that_it_should_and_no_other(guarded: Client):
-    """The routes are the daemon's own: a new one fails this test until MAY has a line for it."""
+    """The routes are the daemon's own: a new one fails this test until MAY has a line for it.
+
+    A signed token may what a bound one with the same scopes may.
+    """
     document = (await guarded.get("/openapi.json")).json
     routes = {(m.upper(), p) for p, methods in document["paths"].items() for m in methods}
 
@@ -101,8 +119,9 @@ async def test_every_role_may_use_the_routes_that_it_should_and_no_other(guarded
     for method, path in sorted(routes):
         admitted[method, path] = set()
         for role in OPEN:
-            caller = guarded if role == "nobody" else guarded.with_token(secret(role))
-            reply = await caller.call(method, path.replace("{id}", "no-id"), data=b"-")
+            reply = await bearing(guarded, role).call(
+                method, path.replace("{id}", "no-id"), data=b"-"
+            )
             if not path.startswith(UNDESCRIBED):
                 described = document["paths"][path][method.lower()]["responses"]
                 assert str(reply.status) in described, (method, path, role)
@@ -115,7 +134,45 @@ async def test_every_role_may_use_the_routes_that_it_should_and_no_other(guarded
             else:
                 assert reply.status < 500
                 admitted[method, path].add(role)
-    assert admitted == MAY
+    assert admitted == {
+        route: roles | ({"jwt"} if "alice" in roles else set()) for route, roles in MAY.items()
+    }
+
+
+async def test_the_router_has_no_route_beside_those(
+    shared_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nor does any method of a path reach what its scope should guard."""
+    apps: list[web.Application] = []
+
+    def noting(app: web.Application, *rest: Any) -> None:
+        routing.mount(app, *rest)
+        apps.append(app)
+
+    monkeypatch.setattr(daemon, "mount", noting)
+    config = configure(tmp_path, shared_database.dsn, auth=AUTH)
+    async with serving(config) as client:
+        (app,) = apps
+        found = {(r.method, r.resource.canonical) for r in app.router.routes() if r.resource}
+        paths = {path for _, path in MAY} | PAGE
+        gets = {path for method, path in MAY if method == "GET"} | PAGE
+        shared = {path for path in paths if path.startswith("/api/")} - ADMIN_ONLY
+        assert found == {
+            *MAY,
+            *(("GET", path) for path in PAGE),
+            *(("HEAD", path) for path in gets),
+            *(("OPTIONS", path) for path in shared),
+            *(("*", path) for path in (*paths, "/{path}")),
+        }
+        for path in sorted(paths):
+            place = re.sub(r"{\w+}", "no-id", path)
+            head = await client.call("HEAD", place)
+            if path not in gets:
+                assert head.status == 405
+            elif "nobody" not in MAY.get(("GET", path), OPEN):
+                assert head.status == 401
+            for method in ("OPTIONS", "PUT", "TRACE", "PROPFIND"):
+                (await client.call(method, place)).problem(405)
 
 
 async def test_without_a_token_even_a_wrong_method_says_nothing_else(guarded: Client):
@@ -198,7 +255,7 @@ async def test_the_counts_of_every_token_start_at_zero(guarded: Client):
     samples = await guarded.with_token(secret("metrics")).samples("health")
     counted = {s.labels["source"] for s in samples if s.name == "quotabell_ingest_events_total"}
 
-    assert counted == {f"{role}/{route}" for role in ROLES for route in WAYS_IN}
+    assert counted == {f"{role}/{route}" for role in (*ROLES, "jwt") for route in WAYS_IN}
 
 
 async def test_reports_are_counted_under_the_name_of_their_token(guarded: Client):

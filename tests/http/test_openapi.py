@@ -99,7 +99,7 @@ async def test_what_takes_a_body_says_so_and_how_it_can_be_wrong(document: dict[
     assert body["properties"].keys() - set(body["required"]) == {"userId", "timestamp"}
     assert body["properties"]["tokensUsed"]["maximum"] == 2**63 - 1
     assert update["responses"].keys() == {
-        *("200", "400", "401", "403", "413", "415", "422", "503"),
+        *("200", "400", "401", "403", "413", "415", "422", "429", "503"),
     }
     for status in update["responses"].keys() - {"200"}:
         assert update["responses"][status]["$ref"].startswith(PROBLEMS)
@@ -189,7 +189,9 @@ async def test_every_mounted_route_is_described():
     schema = TypeAdapter(dict[str, int]).json_schema()
     assert posted["requestBody"]["content"]["application/json"]["schema"] == schema
     assert posted["security"] == [{"token": ["admin"]}]
-    assert posted["responses"].keys() == {"200", "400", "401", "403", "409", "413", "415", "422"}
+    assert posted["responses"].keys() == {
+        *("200", "400", "401", "403", "409", "413", "415", "422", "429"),
+    }
     assert document["paths"]["/a/{id}"]["delete"]["responses"].keys() == {
         *("204", "403", "404", "422"),
     }

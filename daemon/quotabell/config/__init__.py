@@ -2,6 +2,7 @@
 
 from quotabell.config.channels import Channel, When
 from quotabell.config.fields import SCOPES, Scope
+from quotabell.config.jwt import Jwt
 from quotabell.config.load import load
 from quotabell.config.model import (
     Alerts,
@@ -29,6 +30,7 @@ __all__ = [
     "Config",
     "Database",
     "Ingest",
+    "Jwt",
     "Log",
     "LogFormat",
     "LogLevel",

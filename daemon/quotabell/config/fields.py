@@ -119,7 +119,8 @@ def _truth(value: object) -> object:
     return value
 
 
-def _path(value: object, info: ValidationInfo) -> object:
+def located(value: object, info: ValidationInfo) -> Path:
+    """The path that a file names, as it is meant there; raises ValueError for anything else."""
     if isinstance(value, str):
         context = info.context
         place = context if isinstance(context, Place) else Place(Path.cwd(), os.environ.get("HOME"))
@@ -185,6 +186,8 @@ def _token_name(value: str) -> str:
         )
     if value == "local":
         raise ValueError("'local' is kept for reports that come without a token")
+    if value == "jwt":
+        raise ValueError("'jwt' is kept for reports that come with a signed token")
     return value
 
 
@@ -232,7 +235,7 @@ Duration = Annotated[
     timedelta, BeforeValidator(units.parse_duration), shown_as(units.format_duration)
 ]
 Size = Annotated[int, BeforeValidator(units.parse_size), shown_as(units.format_size)]
-Located = Annotated[Path, BeforeValidator(_path)]
+Located = Annotated[Path, BeforeValidator(located)]
 ReadableFile = Annotated[Located, AfterValidator(_readable)]
 
 Listen = Annotated[net.Address, PlainValidator(net.parse_listen), shown_as(str)]

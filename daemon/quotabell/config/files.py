@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 from quotabell.config.base import Section
@@ -32,8 +33,8 @@ def read_text(path: Path, limit: int) -> str:
 
 
 def nested(annotation: Any) -> type[Section] | None:
-    """The section in ``Section`` or ``tuple[Section, ...]``."""
-    if get_origin(annotation) is tuple:
+    """The section in ``Section``, ``Section | None`` or ``tuple[Section, ...]``."""
+    if get_origin(annotation) in (tuple, UnionType):
         annotation = get_args(annotation)[0]
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
 

@@ -41,6 +41,7 @@ from quotabell.config.fields import (
     bytes_between,
     never_or,
 )
+from quotabell.config.jwt import Jwt
 from quotabell.config.problems import BROKEN, Loc, key_path
 from quotabell.config.quotas import Quota
 from quotabell.config.quotas import contradictions as between_quotas
@@ -114,10 +115,18 @@ class Token(Section):
 
 
 class Auth(Section):
-    """Tokens of the HTTP API. Without any, only this machine can connect."""
+    """Who may use the HTTP API. Without tokens and jwt, only this machine can connect."""
 
     tokens: tuple[Token, ...] = ()
+    jwt: Jwt | None = None
     open_metrics: Truth = False
+    cors_origins: tuple[Origin, ...] = ()
+    failures_per_minute: Annotated[Whole, between(1, 1_000_000)] = 60
+
+    @property
+    def asks(self) -> bool:
+        """Whether callers must say who they are."""
+        return bool(self.tokens) or self.jwt is not None
 
     @classmethod
     def contradictions(cls, raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
@@ -197,6 +206,7 @@ class Push(Section):
     allowed_hosts: tuple[HostPattern, ...] = ()
     trusted_origins: tuple[Origin, ...] = ()
     tests_per_minute: Annotated[Whole, between(1, 1_000_000)] = 10
+    subscribes_per_minute: Annotated[Whole, between(1, 1_000_000)] = 60
 
 
 class Retention(Section):
@@ -250,7 +260,8 @@ class Config(Section):
         except ValueError:
             return
         auth = raw.get("auth", {})
-        if auth is not BROKEN and not part(auth, "tokens", ()) and not listen.is_loopback:
+        asks = auth is BROKEN or part(auth, "tokens", ()) or part(auth, "jwt") is not None
+        if not asks and not listen.is_loopback:
             yield (
                 ("listen",),
                 f"{listen} is reachable from other machines, but auth.tokens is empty: "

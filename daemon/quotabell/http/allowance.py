@@ -1,61 +1,67 @@
-"""How often somebody may ask for what costs others: a token bucket for each."""
+"""How often a caller may ask for what costs others."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
 from time import monotonic
-from typing import NamedTuple
 
-from quotabell.errors import QuotabellError
-from quotabell.http.auth import Caller
+from aiohttp import web
 
-KEYS = 10_000  # callers remembered
+from quotabell.http.buckets import KEYS, Buckets, TooMany
+from quotabell.http.caller import Caller
 
+__all__ = ["Allowance", "Crowd", "TooMany", "network"]
 
-class TooMany(QuotabellError):
-    """You ask too often; repeat later."""
-
-    def __init__(self, message: str, retry_after: float) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after  # seconds
-
-
-class _Bucket(NamedTuple):
-    left: float
-    at: float  # monotonic
+PER_ADDRESS = 10  # callers' allowances that one address has: a proxy is one
 
 
 class Allowance:
-    """So many requests a minute for each caller, of which all may come at once.
-
-    Per replica and in memory. A user's tokens share one bucket, a token without a user has its
-    own. The caller who has not asked for longest is forgotten first: it has the fullest bucket.
-    """
+    """So many requests a minute for each caller: a user's tokens share one bucket, a token
+    without a user has its own."""
 
     def __init__(
         self, a_minute: int, *, keys: int = KEYS, clock: Callable[[], float] = monotonic
     ) -> None:
-        self._size = float(a_minute)
-        self._every = 60.0 / a_minute
-        self._keys = keys
-        self._clock = clock
-        self._buckets: OrderedDict[tuple[str, str], _Bucket] = OrderedDict()
+        self._buckets = Buckets(a_minute, keys=keys, clock=clock)
 
     def __len__(self) -> int:
         return len(self._buckets)
 
     def take(self, caller: Caller) -> None:
         """Count a request of a caller; raises TooMany, which costs nothing."""
-        key = ("token", caller.name) if caller.user is None else ("user", caller.user)
-        now = self._clock()
-        bucket = self._buckets.get(key, _Bucket(self._size, now))
-        left = min(self._size, bucket.left + (now - bucket.at) / self._every)
-        if left < 1:
-            raise TooMany(
-                f"at most {self._size:.0f} of these requests a minute", (1 - left) * self._every
-            )
-        self._buckets[key] = _Bucket(left - 1, now)
-        self._buckets.move_to_end(key)
-        while len(self._buckets) > self._keys:
-            self._buckets.popitem(last=False)
+        self._buckets.take(("token", caller.name) if caller.user is None else ("user", caller.user))
+
+
+class Crowd:
+    """So many a minute for each caller, and ten times that for all of one address.
+
+    Whoever may do everything is not bounded.
+    """
+
+    def __init__(self, a_minute: int, *, clock: Callable[[], float] = monotonic) -> None:
+        self._callers = Allowance(a_minute, clock=clock)
+        self._addresses = Buckets(a_minute * PER_ADDRESS, clock=clock)
+
+    def take(self, caller: Caller, address: str) -> None:
+        """Count a request; raises TooMany."""
+        if caller.may("admin"):
+            return
+        self._callers.take(caller)
+        self._addresses.take(address)
+
+
+def network(request: web.Request) -> str:
+    """What a peer is known by: its address; by IPv6 the /64, all of which one machine may use.
+
+    What headers say of another address is not believed: anybody can write them.
+    """
+    name = request.transport.get_extra_info("peername") if request.transport else None
+    if not isinstance(name, tuple):
+        return ""
+    address = ip_address(name[0].partition("%")[0])
+    if not isinstance(address, IPv6Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Address(int(address) >> 64 << 64))

@@ -63,10 +63,10 @@ def routes(receivers: Receivers, senders: Sequence[str]) -> list[Route]:
             result = await receivers.count(caller, KIND, found)
             answer = receipt(result)
         except QuotabellError as error:
-            told.failed(caller.name, error)
+            told.failed(caller.counted_as, error)
             receivers.failed(caller, KIND, error)
             raise
-        told.counted(caller.name, result)
+        told.counted(caller.counted_as, result)
         return answer
 
     async def as_openmeter(request: web.Request, caller: Caller) -> web.StreamResponse:

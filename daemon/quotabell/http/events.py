@@ -79,7 +79,7 @@ def routes(
         )
 
     async def take(request: web.Request, caller: Caller) -> web.StreamResponse:
-        tell = counters(caller.name)
+        tell = counters(caller.counted_as)
         source = Source(caller.name, caller.user or "", "events")
         try:
             dry = _is_dry(request)

@@ -49,10 +49,10 @@ def routes(receivers: Receivers, senders: Sequence[str]) -> list[Route]:
             result = await receivers.count(caller, KIND, found)
             receivers.learn(caller, found.limits)
         except QuotabellError as error:
-            told.failed(caller.name, error)
+            told.failed(caller.counted_as, error)
             receivers.failed(caller, KIND, error)
             raise
-        told.counted(caller.name, result)
+        told.counted(caller.counted_as, result)
         return receipt(result)
 
     return [

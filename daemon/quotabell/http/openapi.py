@@ -33,7 +33,10 @@ FAULTS: Mapping[int, tuple[str, str]] = {
     413: ("TooLarge", "The body is too large, as sent or decompressed"),
     415: ("UnsupportedType", "A Content-Type or Content-Encoding that is not read"),
     422: ("Rejected", "Values that cannot be accepted; every offending field is listed"),
-    429: ("TooMany", "Asked too often; Retry-After says when to repeat"),
+    429: (
+        "TooMany",
+        "Asked too often, or sent too many bad tokens; Retry-After says when to repeat",
+    ),
     503: ("Unavailable", "The database is away or too many reports wait; repeat shortly"),
 }
 
@@ -84,8 +87,9 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A token of auth.tokens. Without any, only this machine is "
-                    "answered, and no token is needed.",
+                    "description": "A token of auth.tokens, or a JWT (auth.jwt), which is bound "
+                    "to its user; it needs the scope that an operation names. Without any "
+                    "configured, only this machine is answered, and no token is needed.",
                 }
             },
         },
@@ -147,7 +151,7 @@ def _parameters(r: Route) -> list[dict[str, Any]]:
 def _faults(r: Route) -> set[int]:
     found = {403, *r.faults} - r.answers.keys()
     if r.scope is not None:
-        found.add(401)
+        found.update((401, 429))
     if r.request is not None:
         found.update(_WITH_BODY)
     if r.query or "{" in r.path:

@@ -104,10 +104,10 @@ def _handler(receivers: Receivers, told: Told, signal: Signal) -> Handler:
             found = await body.decoded(raw, lambda data: decode(data, as_json))
             result = await receivers.count(caller, KIND, found, signal)
         except QuotabellError as error:
-            told.failed(caller.name, error)
+            told.failed(caller.counted_as, error)
             receivers.failed(caller, KIND, error)
             raise
-        told.counted(caller.name, result)
+        told.counted(caller.counted_as, result)
         return web.Response(
             body=otlp_answer.encode(signal, result.rejected, _message(result), as_json=as_json),
             content_type=JSON if as_json else PROTOBUF,

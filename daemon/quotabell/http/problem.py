@@ -20,7 +20,7 @@ from quotabell.errors import (
     Unavailable,
     UnsupportedType,
 )
-from quotabell.http.allowance import TooMany
+from quotabell.http.buckets import TooMany
 
 
 class NotFound(QuotabellError):

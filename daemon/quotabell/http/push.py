@@ -9,7 +9,7 @@ from aiohttp import web
 from quotabell.errors import FieldError, Rejected
 from quotabell.http import payload
 from quotabell.http import push_model as model
-from quotabell.http.allowance import Allowance
+from quotabell.http.allowance import Allowance, Crowd, network
 from quotabell.http.auth import Caller, Forbidden
 from quotabell.http.problem import NotFound, Taken
 from quotabell.http.route import Answer, Query, Route
@@ -29,16 +29,18 @@ def routes(
     history: HistoryStore,
     public_key: str,
     allowance: Allowance,
+    crowd: Crowd,
 ) -> list[Route]:
-    """The routes of this resource; ``allowance`` bounds tests and resends."""
+    """The routes of this resource; ``allowance`` bounds tests and resends, ``crowd`` how often
+    browsers are subscribed."""
     return [
-        *_subscription_routes(subscriptions, store, public_key),
+        *_subscription_routes(subscriptions, store, public_key, crowd),
         *_message_routes(history, allowance),
     ]
 
 
 def _subscription_routes(
-    subscriptions: Subscriptions, store: PushStore, public_key: str
+    subscriptions: Subscriptions, store: PushStore, public_key: str, crowd: Crowd
 ) -> list[Route]:
     async def vapid_public_key(request: web.Request, caller: Caller) -> web.StreamResponse:
         return payload.answer(model.PublicKey(public_key))
@@ -46,6 +48,7 @@ def _subscription_routes(
     async def subscribe(request: web.Request, caller: Caller) -> web.StreamResponse:
         asked = await payload.read(request, model.Subscribe)
         user = _for(caller, asked.userId)
+        crowd.take(caller, network(request))
         try:
             stored = await subscriptions.add(user, asked.subscription, asked.applicationServerKey)
         except SubscriptionTaken as error:
@@ -98,7 +101,7 @@ def _subscription_routes(
                     "Stored; what can never be delivered is kept inactive", model.Subscribed
                 )
             },
-            faults=(409, 503),
+            faults=(409, 429, 503),
         ),
         Route(
             "POST",

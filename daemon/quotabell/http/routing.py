@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from aiohttp import hdrs, web
 
 from quotabell.errors import QuotabellError
-from quotabell.http import openapi
+from quotabell.http import cors, openapi
 from quotabell.http.auth import Caller, Forbidden, Gate, Unauthorized
 from quotabell.http.problem import from_error, problem
 from quotabell.http.route import Handler, Route
@@ -16,6 +17,7 @@ from quotabell.log import Logger
 __all__ = ["ROUTES", "Draining", "Route", "mount"]
 
 CHALLENGE = 'Bearer realm="quotabell"'  # RFC 6750 §3
+_NOT_QUOTED = re.compile(r"[^ !#-\[\]-~]")  # what error_description may not hold, ibid.
 ROUTES = web.AppKey("ROUTES", tuple[Route, ...])
 
 
@@ -48,26 +50,30 @@ def mount(
         if "GET" in methods:
             get = next(r for r in group if r.method == "GET")
             resource.add_route("HEAD", _endpoint(get, gate, draining, log))
-        wording = group[0].wording
-        wrong = Route("*", path, _wrong_method(methods), None, "wrong method", wording=wording)
-        resource.add_route("*", _endpoint(wrong, gate, draining, log))
+        wrong, wording = _wrong_method(methods), group[0].wording
+        if any(map(cors.is_shared, group)):
+            ask = Route("OPTIONS", path, _preflight(group, gate, wrong), None, "preflight")
+            resource.add_route("OPTIONS", _endpoint(ask, gate, draining, log, shared=True))
+        other = Route("*", path, wrong, None, "wrong method", wording=wording)
+        resource.add_route("*", _endpoint(other, gate, draining, log))
     unknown = Route("*", "/{path:.*}", _not_found, None, "unknown path")
     app.router.add_route("*", unknown.path, _endpoint(unknown, gate, draining, log))
 
 
 def _endpoint(
-    route: Route, gate: Gate, draining: Draining, log: Logger
+    route: Route, gate: Gate, draining: Draining, log: Logger, *, shared: bool = False
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     handler, scope = route.handler, route.scope
+    shared = shared or cors.is_shared(route)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         response: web.StreamResponse
         try:
-            response = await handler(request, gate.admit(request, scope))
+            response = await handler(request, gate.admit(request, scope, shared=shared))
         except Unauthorized as error:
-            response = problem(401, str(error), headers={hdrs.WWW_AUTHENTICATE: CHALLENGE})
+            response = problem(401, str(error), headers=_challenge(error))
         except Forbidden as error:
-            response = problem(403, str(error))
+            response = problem(403, str(error), headers=_challenge(error))
         except QuotabellError as error:
             response = from_error(error)
             if response.status == 500:
@@ -81,11 +87,33 @@ def _endpoint(
             response = problem(500, "the daemon met an error of its own; its log says which")
         if response.status >= 400 and route.wording is not None:
             response = route.wording.tell(request, response)
+        if shared and gate.origins:
+            cors.mark(request, response, gate.origins)
         if draining.on:
             response.force_close()
         return response
 
     return handle
+
+
+def _challenge(error: Unauthorized | Forbidden) -> dict[str, str]:
+    """What is wrong with the token, for programs (RFC 6750 §3). Nothing where none came."""
+    if isinstance(error, Unauthorized):
+        said = _NOT_QUOTED.sub("", str(error))
+        text = f', error="invalid_token", error_description="{said}"' if error.of_token else ""
+    elif error.scope is not None:
+        text = f', error="insufficient_scope", scope="{error.scope}"'
+    else:
+        return {}
+    return {hdrs.WWW_AUTHENTICATE: CHALLENGE + text}
+
+
+def _preflight(group: Sequence[Route], gate: Gate, otherwise: Handler) -> Handler:
+    async def answer(request: web.Request, caller: Caller) -> web.StreamResponse:
+        found = cors.preflight(request, group, gate.origins)
+        return found if found is not None else await otherwise(request, caller)
+
+    return answer
 
 
 def _wrong_method(methods: set[str]) -> Handler:

@@ -84,7 +84,7 @@ def routes(
         )
 
     async def update(request: web.Request, caller: Caller) -> web.StreamResponse:
-        outcomes = counters(caller.name)
+        outcomes = counters(caller.counted_as)
         source = Source(caller.name, caller.user or "", "update")
         snapshots: list[Snapshot] = []
         is_array = True

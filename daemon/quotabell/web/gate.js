@@ -16,7 +16,7 @@ export class Gate {
         "form",
         { onsubmit: (event) => this.#submitted(event) },
         h("h2", {}, "Who are you?"),
-        h("p", {}, "This Quotabell asks for a token. Whoever runs it gives you one; it needs the scope read, and push for notifications."),
+        h("p", {}, "This Quotabell asks for a token. Whoever runs it gives you one; it needs the scope read, and push for notifications. A signed one (JWT) of your application does as well, if it is taken here."),
         h("label", {}, "Token", this.field),
         this.message,
         h("button", { type: "submit", class: "primary" }, "Continue"),
