@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from tests.drills.bell import bell
+from tests.drills.described import described
 from tests.drills.events import events
 from tests.drills.ground import DurableCluster, Ground, durable_cluster, ground, temporary_folder
 from tests.drills.kill import kill
@@ -49,6 +50,11 @@ async def _events(cluster: DurableCluster, ground: Ground, times: int, seed: int
         return await events(cluster.create_database(), folder, times=times, seed=seed)
 
 
+async def _described(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        return await described(cluster.create_database(), folder, times=times, seed=seed)
+
+
 DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]]] = {
     "kill": _kill,  # SIGKILL of the daemon
     "cut": _cut,  # immediate stop of Postgres
@@ -56,6 +62,7 @@ DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]
     "stop": _stop,  # SIGTERM of the daemon
     "bell": _bell,  # SIGKILL at the named points of delivery, so often at each
     "events": _events,  # SIGKILL of two daemons that count usage events, while quotas change
+    "described": _described,  # every operation of /openapi.json, and what it answers
 }
 
 

@@ -94,7 +94,7 @@ async def test_what_takes_a_body_says_so_and_how_it_can_be_wrong(document: dict[
     alone, several = update["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
     body = document["components"]["schemas"][alone["$ref"].rpartition("/")[2]]
 
-    assert several == {"type": "array", "items": alone}
+    assert several == {"type": "array", "items": alone, "minItems": 1}
     assert set(body["required"]) == {"provider", "model", "tokensUsed", "tokenLimit"}
     assert body["properties"].keys() - set(body["required"]) == {"userId", "timestamp"}
     assert body["properties"]["tokensUsed"]["maximum"] == 2**63 - 1
@@ -117,8 +117,7 @@ async def test_every_route_says_what_it_takes_and_gives(document: dict[str, Any]
 
 async def test_problems_are_described_as_they_are(client: Client, document: dict[str, Any]):
     for response in document["components"]["responses"].values():
-        (kind,) = response["content"]
-        assert kind == "application/problem+json"
+        assert "application/problem+json" in response["content"]
     found = (await client.update([{}, snapshot(tokensUsed=-1)])).problem(422)
 
     schema = document["components"]["schemas"]
@@ -193,7 +192,7 @@ async def test_every_mounted_route_is_described():
         *("200", "400", "401", "403", "409", "413", "415", "422", "429"),
     }
     assert document["paths"]["/a/{id}"]["delete"]["responses"].keys() == {
-        *("204", "403", "404", "422"),
+        *("204", "400", "403", "404", "422"),
     }
     reply = document["paths"]["/a"]["get"]["responses"]["200"]["content"]["application/json"]
     assert document["components"]["schemas"][reply["schema"]["$ref"].rpartition("/")[2]]

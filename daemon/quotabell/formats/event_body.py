@@ -143,7 +143,9 @@ class EventBody(BaseModel):
         description="of the call; a repeat of (source, id) counts once. Needs a time",
     )
     time: datetime | None = Field(
-        None, description="RFC 3339, or seconds or milliseconds since 1970; default: now"
+        None,
+        description="RFC 3339, or seconds or milliseconds since 1970; default: now",
+        json_schema_extra={"anyOf": list(json_text.TIMES)},
     )
     source: Name | None = Field(None, description="the sender's name for what makes the calls")
     provider: Name = Field(min_length=1)

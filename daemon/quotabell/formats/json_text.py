@@ -10,9 +10,14 @@ from pydantic import ValidationError
 from quotabell.errors import FieldError, Malformed, TooLarge
 
 MAX_VALUES = 2_000_000  # 32 MiB of "[[],[],…" would take a gigabyte as objects
-
-
 _PIECE = 1024 * 1024
+
+TIMES: tuple[Any, ...] = (
+    {"type": "string", "format": "date-time"},
+    {"type": "number"},
+    {"type": "null"},
+)
+"""What a time of a report may be, as JSON Schema."""
 
 
 class NotANumber(float):

@@ -137,7 +137,9 @@ class SnapshotBody(BaseModel):
     )
     userId: str | None = Field(None, max_length=NAME_MAX)
     timestamp: datetime | None = Field(
-        None, description="RFC 3339, or seconds or milliseconds since 1970; default: now"
+        None,
+        description="RFC 3339, or seconds or milliseconds since 1970; default: now",
+        json_schema_extra={"anyOf": list(json_text.TIMES)},
     )
 
     @field_validator("tokensUsed", "tokenLimit", mode="before")

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import hdrs, web
+from pydantic import Field
 
 from quotabell.errors import FieldError, QuotabellError, Rejected
 from quotabell.formats import cloudevents
@@ -80,7 +81,7 @@ def routes(receivers: Receivers, senders: Sequence[str]) -> list[Route]:
             take,
             "ingest",
             "Take CloudEvents: one, or a batch, or one whose attributes are headers (ce-…)",
-            request=dict[str, Any] | list[dict[str, Any]],
+            request=dict[str, Any] | Annotated[list[dict[str, Any]], Field(min_length=1)],
             answers={200: Answer("Committed, apart from what was rejected or skipped", Receipt)},
             faults=(503,),
         ),
@@ -90,7 +91,7 @@ def routes(receivers: Receivers, senders: Sequence[str]) -> list[Route]:
             as_openmeter,
             "ingest",
             "The same, answered as OpenMeter does",
-            request=dict[str, Any] | list[dict[str, Any]],
+            request=dict[str, Any] | Annotated[list[dict[str, Any]], Field(min_length=1)],
             answers={204: Answer("Committed, apart from what was rejected")},
             faults=(503,),
         ),

@@ -6,10 +6,11 @@ import functools
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import hdrs, web
+from pydantic import Field
 
 from quotabell.aside import aside
 from quotabell.config import Ingest
@@ -128,7 +129,8 @@ def routes(
             take,
             "ingest",
             "Report usage events: one, an array, or NDJSON",
-            request=EventBody | list[EventBody],
+            request=EventBody | Annotated[list[EventBody], Field(min_length=1)],
+            texts=tuple(sorted(NDJSON)),
             query=(
                 Query(
                     "dryRun",

@@ -25,7 +25,10 @@ _STORABLE = re.compile("[^\0\ud800-\udfff]*")
 _PLUS_READ_AS_SPACE = re.compile(r"(.*T.*) (\d\d:?\d\d)")
 
 _TEXT = {"type": "string"}
-PATTERN = {"type": "array", "items": {"type": "string", "maxLength": NAME_MAX}}
+PATTERN = {
+    **{"type": "array", "maxItems": _PATTERNS},
+    "items": {"type": "string", "maxLength": NAME_MAX},
+}
 _TIME = {"type": "string", "format": "date-time"}
 FILTERS = tuple(
     Query(name, f"Only where the {what} matches this shell pattern, or one of several", PATTERN)
@@ -48,9 +51,9 @@ def moment(name: str, description: str) -> Query:
     return Query(name, description, _TIME)
 
 
-def identifier(name: str, description: str) -> Query:
+def identifier(name: str, description: str, *, required: bool = False) -> Query:
     """A parameter that is a UUID."""
-    return Query(name, description, _TEXT | {"format": "uuid"})
+    return Query(name, description, _TEXT | {"format": "uuid"}, required)
 
 
 def paging(default: int, most: int = MAX_LIMIT) -> tuple[Query, ...]:

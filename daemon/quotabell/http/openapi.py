@@ -22,10 +22,16 @@ from quotabell.http.route import Answer, Route
 PATH = "/openapi.json"
 _SCHEMAS = "#/components/schemas/"
 _PARAMETER = re.compile(r"{(\w+)}")
-_WITH_BODY = (400, 413, 415, 422)
+_WITH_BODY = (413, 415, 422)
+_TEXT = {"schema": {"type": "string"}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 FAULTS: Mapping[int, tuple[str, str]] = {
-    400: ("Malformed", "The body is not what its Content-Type or Content-Encoding says"),
+    400: (
+        "Malformed",
+        "The body is not what its Content-Type or Content-Encoding says; as text: the request "
+        "line or a header is too long (8 KiB, 16 KiB) or no HTTP",
+    ),
     401: ("Unauthorized", "Without a token, or with one that is not known"),
     403: ("Forbidden", "The token does not allow this, or another web page caused the request"),
     404: ("NotFound", "There is nothing with this id"),
@@ -110,7 +116,11 @@ def _operation(
         schema = bodies[id(r)]
         found["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": schema}},
+            "content": {
+                "application/json": {"schema": schema},
+                **dict.fromkeys(r.texts, _TEXT),
+                **dict.fromkeys(r.binaries, _BINARY),
+            },
         }
     responses: dict[str, Any] = {}
     for status, answer in r.answers.items():
@@ -119,8 +129,9 @@ def _operation(
             schema = answers[id(r), status]
             responses[str(status)]["content"] = {answer.content_type: {"schema": schema}}
         elif status != 204 and answer.content_type != "application/json":
-            text = {"schema": {"type": "string"}}
-            responses[str(status)]["content"] = {answer.content_type: text}
+            responses[str(status)]["content"] = {answer.content_type: _TEXT}
+        if answer.binary is not None:
+            responses[str(status)]["content"][answer.binary] = _BINARY
     for status in sorted(_faults(r)):
         name, meaning = FAULTS[status]
         if r.wording is None:
@@ -138,18 +149,22 @@ def _identifier(r: Route) -> str:
 
 def _parameters(r: Route) -> list[dict[str, Any]]:
     in_path = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {
+            **{"name": name, "in": "path", "required": True},
+            "schema": {"type": "string"} | ({"format": "uuid"} if name == "id" else {}),
+        }
         for name in _PARAMETER.findall(r.path)
     ]
     in_query = [
         {"name": q.name, "in": "query", "description": q.description, "schema": q.schema}
+        | ({"required": True} if q.required else {})
         for q in r.query
     ]
     return in_path + in_query
 
 
 def _faults(r: Route) -> set[int]:
-    found = {403, *r.faults} - r.answers.keys()
+    found = {400, 403, *r.faults} - r.answers.keys()
     if r.scope is not None:
         found.update((401, 429))
     if r.request is not None:
@@ -172,6 +187,8 @@ def _fault(status: int, text: str) -> dict[str, Any]:
         "description": text,
         "content": {CONTENT_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}},
     }
+    if status == 400:  # of the HTTP parser, before any route
+        found["content"]["text/plain"] = _TEXT
     if status in headers:
         found["headers"] = headers[status]
     return found

@@ -56,8 +56,13 @@ def _route(receivers: Receivers, told: Told, signal: Signal) -> Route:
         "ingest",
         f"Take OpenTelemetry {signal}; also as {PROTOBUF}, answered in kind",
         request=dict[str, Any],
-        answers={200: Answer("Committed, apart from what partialSuccess says", dict[str, Any])},
+        answers={
+            200: Answer(
+                "Committed, apart from what partialSuccess says", dict[str, Any], binary=PROTOBUF
+            )
+        },
         faults=(503,),
+        binaries=(PROTOBUF,),
         wording=Wording(
             _refusal,
             {

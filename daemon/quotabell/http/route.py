@@ -15,11 +15,12 @@ Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
 class Answer(NamedTuple):
     """A good answer. ``model``: what msgspec encodes as JSON, a tuple if it may be one of
-    several; None: no body, or text."""
+    several; None: no body, or text. ``binary``: another type that it has for who sent that."""
 
     description: str = "Done"
     model: Any = None
     content_type: str = "application/json"
+    binary: str | None = None
 
     @property
     def models(self) -> tuple[Any, ...]:
@@ -43,6 +44,7 @@ class Query(NamedTuple):
     name: str
     description: str
     schema: dict[str, Any]
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class Route:
 
     What follows the summary only goes into ``/openapi.json``: ``request`` is the type of the
     body that pydantic validates (None: takes no body), ``answers`` the good answers by
-    status, ``faults`` statuses of problem answers beside those that follow from the rest.
+    status, ``faults`` statuses of problem answers beside those that follow from the rest,
+    ``texts`` and ``binaries`` further types that the body may have.
     ``described`` False: a part of the page, which is no interface for programs.
     """
 
@@ -64,5 +67,7 @@ class Route:
     answers: dict[int, Answer] = field(default_factory=lambda: {200: Answer()})
     query: tuple[Query, ...] = ()
     faults: tuple[int, ...] = ()
+    texts: tuple[str, ...] = ()
+    binaries: tuple[str, ...] = ()
     described: bool = True
     wording: Wording | None = None

@@ -69,7 +69,7 @@ def routes(store: SampleStore, now: Callable[[], datetime]) -> list[Route]:
             "How the usage of a quota state went",
             answers={200: Answer("By time", Samples)} | payload.UNCHANGED,
             query=(
-                listing.identifier("stateId", "Of this quota state; required"),
+                listing.identifier("stateId", "Of this quota state", required=True),
                 listing.moment("from", "Not before this time; default: a day before to"),
                 listing.moment("to", "Not after this time; default: now"),
                 Query("maxPoints", "Thinned to the last of that many equal parts", points),

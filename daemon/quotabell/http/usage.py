@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import hdrs, web
 from prometheus_client import Counter
+from pydantic import Field
 
 from quotabell import __version__
 from quotabell.aside import aside
@@ -133,7 +134,8 @@ def routes(
             update,
             "ingest",
             "Report a snapshot, or several at once",
-            request=snapshot.SnapshotBody | list[snapshot.SnapshotBody],
+            request=snapshot.SnapshotBody
+            | Annotated[list[snapshot.SnapshotBody], Field(min_length=1)],
             answers={200: Answer("Committed", Acknowledged)},
             faults=(503,),
         ),
