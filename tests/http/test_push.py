@@ -45,7 +45,11 @@ async def daemon(
         tmp_path_factory.mktemp("push"),
         shared_database.dsn,
         auth={"tokens": TOKENS},
-        push={"trusted_origins": [push.origin], "tests_per_minute": 10_000},
+        push={
+            "trusted_origins": [push.origin],
+            "tests_per_minute": 10_000,
+            "subscribes_per_minute": 10_000,
+        },
         # These alerts have no usage behind them, and a round would end them and say so.
         alerts={"evaluate_every": "5m"},
     )

@@ -11,12 +11,16 @@ import aiohttp
 from tests.process.program import quotabell_run
 from tests.support import daemon
 from tests.support.postgres import OWNER, Database
+from tests.support.tokens import supabase
 from tests.support.waiting import eventually
 
 ADMIN = "canary-of-the-admin-token"
 INGEST = "canary-of-the-ingest-token"
 LATER = "canary-of-the-token-after-a-reload"
 WRONG = "canary-of-a-token-nobody-has"
+SIGNING = "canary-of-the-secret-that-signs-tokens"
+SIGNED = supabase("alice", secret=SIGNING)
+EXPIRED = supabase("alice", secret=SIGNING, exp=1)
 CANARY = b"canary"
 UPDATE = "/api/token-monitor/update"
 
@@ -30,13 +34,13 @@ async def test_a_whole_life_at_debug_level_tells_no_secret(
     try:
         url = empty_database.tcp_dsn.replace(cluster.password, password)
         sections = {"database": {"url": url}, "log": {"level": "debug"}}
-        path = daemon.write_config(tmp_path, "", auth={"tokens": _tokens(INGEST)}, **sections)
+        path = daemon.write_config(tmp_path, "", auth=_auth(INGEST), **sections)
         async with daemon.process(path) as process:  # migrates
             await _live(process)
             await process.end(signal.SIGKILL)
             await process.start()
             await _lose_the_database(process, empty_database)
-            daemon.write_config(tmp_path, "", auth={"tokens": _tokens(LATER)}, **sections)
+            daemon.write_config(tmp_path, "", auth=_auth(LATER), **sections)
             await _reload(process)
             assert await process.end() == 0
     finally:
@@ -46,6 +50,8 @@ async def test_a_whole_life_at_debug_level_tells_no_secret(
     assert b"database lost" in said  # it did log what happened
     assert b"configuration reloaded" in said
     assert CANARY not in said
+    for token in (SIGNED, EXPIRED):
+        assert not [part for part in token.split(".")[1:] if part.encode() in said]
 
 
 async def test_a_wrong_password_is_not_repeated(database: Database, tmp_path: Path) -> None:
@@ -55,6 +61,10 @@ async def test_a_wrong_password_is_not_repeated(database: Database, tmp_path: Pa
     assert done.code != 0
     assert "password authentication failed" in done.err
     assert "canary" not in done.err + done.out
+
+
+def _auth(ingest: str) -> dict[str, object]:
+    return {"tokens": _tokens(ingest), "jwt": {"secret": SIGNING}}
 
 
 def _tokens(ingest: str) -> list[dict[str, object]]:
@@ -72,6 +82,8 @@ async def _live(process: daemon.DaemonProcess) -> None:
             (INGEST, b'{"provider":"p","model":"m","tokensUsed":-1,"tokenLimit":10}', 422),
             (INGEST, b"not JSON", 400),
             (WRONG, b"{}", 401),
+            (SIGNED, b'{"provider":"p","model":"m","tokensUsed":9,"tokenLimit":10}', 200),
+            (EXPIRED, b"{}", 401),
         ):
             async with session.post(
                 UPDATE, data=body, headers=_headers(token, "application/json")
