@@ -31,10 +31,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 MONITOR = "/api/token-monitor"
 WHO = ("token", "jwt")
 
+# Without the evaluator's, and what is noted of requests that were refused.
 _TABLES = """
 select c.relname from pg_class c
 where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
-    and c.relname not in ('sources', 'source_signals', 'leases', 'quotabell_migrations')
+    and c.relname not in ('sources', 'source_signals', 'leases', 'rounds', 'quotas')
 order by c.relname
 """
 _ADAS = re.compile(r'[(,":]ada[/,)"]')  # not somewhere in a hexadecimal id

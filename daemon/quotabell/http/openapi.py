@@ -138,7 +138,8 @@ def _operation(
             responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
         else:
             content = {kind: {"schema": schema} for kind, schema in r.wording.content.items()}
-            responses[str(status)] = _fault(status, meaning) | {"content": content}
+            text = {"text/plain": _TEXT} if status == 400 else {}
+            responses[str(status)] = _fault(status, meaning) | {"content": content | text}
     return found | {"responses": responses}
 
 
