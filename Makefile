@@ -24,7 +24,7 @@ demo: setup ## the same with the made-up usage of a small team, to see it ring (
 test: lint wheel ## check format, lint, imports and types, build the wheel, run the tests
 	@scripts/system-packages test || [ "$$CI" != true ] # elsewhere the tests that need them skip
 	@[ "$$CI" != true ] || scripts/setup-clients
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: setup ## check format, lint, the import contract and types
 	$(PY) -m ruff format --check

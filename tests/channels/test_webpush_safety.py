@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 from dataclasses import replace
@@ -52,7 +53,7 @@ async def test_old_and_new_keys_serve_their_own_subscriptions(
     assert ring.signatures == 2
 
 
-@pytest.mark.parametrize(("p256dh", "auth"), bad_keys())
+@pytest.mark.parametrize(("p256dh", "auth"), bad_keys(), ids=itertools.count())
 async def test_a_poisoned_row_costs_one_failed_delivery(
     push: PushService, channel: WebPushChannel, p256dh: Any, auth: Any
 ) -> None:

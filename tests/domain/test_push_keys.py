@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import secrets
 
 import pytest
@@ -73,7 +74,7 @@ def bad_keys() -> list[tuple[object, object]]:
     ]
 
 
-@pytest.mark.parametrize(("p256dh", "auth"), bad_keys())
+@pytest.mark.parametrize(("p256dh", "auth"), bad_keys(), ids=itertools.count())
 def test_bad_keys_are_refused_with_a_reason_that_does_not_repeat_them(
     p256dh: object, auth: object
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 import json
 import logging
 import tracemalloc
@@ -284,6 +285,7 @@ def _raw_deflate(body: bytes) -> bytes:
         ("", FINE),
         ("gzip", gzip.compress(b"[" + b",".join([FINE] * 10_000) + b"]")),  # off the event loop
     ],
+    ids=itertools.count(),
 )
 async def test_a_compressed_body_is_read(client: Client, encoding: str, body: bytes):
     assert (await client.update(body, headers={"Content-Encoding": encoding})).status == 200
@@ -312,6 +314,7 @@ async def test_an_encoding_that_is_not_read_is_named(client: Client, encoding: s
         ("gzip", gzip.compress(FINE) + b"junk"),
         ("gzip", gzip.compress(b" " * 1_000_000 + FINE)[:-30]),
     ],
+    ids=itertools.count(),
 )
 async def test_what_is_not_what_its_encoding_says_is_malformed(
     client: Client, encoding: str, body: bytes
