@@ -94,6 +94,7 @@ from quotabell.store.states import StateStore
 from quotabell.store.telling import TellingStore
 from quotabell.store.thresholds import ThresholdStore
 from quotabell.store.usage import UsageStore
+from quotabell.supervisor import Supervisor
 from quotabell.watching import Watching
 
 CONNECT_PATIENCE = 30.0  # seconds to wait at start for a database that is starting too
@@ -122,15 +123,18 @@ async def serve(
     on_ready: Callable[[Running], None] = lambda running: None,
     fault: faults.Fault = faults.none,
     patience: float = CONNECT_PATIENCE,
+    supervisor: Supervisor | None = None,
 ) -> None:
     """Run the daemon until ``stop`` is set, then answer what has arrived and end.
 
     ``reload`` set: take ``reread()`` as the configuration, as far as it can be changed while
-    running. ``fault`` lets drills kill it. Raises what keeps it from starting (a database that
-    is away: Unavailable after ``patience`` seconds), or the error of a part that crashed.
-    Cancel it to give up a start.
+    running. ``fault`` lets drills kill it. ``supervisor`` is told how it is. Raises what keeps it
+    from starting (a database that is away: Unavailable after ``patience`` seconds), or the error
+    of a part that crashed. Cancel it to give up a start.
     """
     log = logging.get_logger()
+    supervisor = supervisor or Supervisor()
+    supervisor.logged(log)
     # One straight function rather than a chain of helpers: the order of what is acquired
     # here, each released in reverse, is the design of start and stop.
     async with contextlib.AsyncExitStack() as stack:
@@ -284,11 +288,13 @@ async def serve(
                 watching.channels.measure,
             ],
             ended=watching.heartbeat.note,
+            progress=supervisor.progress,
             fault=fault,
         )
         stack.push_async_callback(evaluator.release)
         await evaluator.hold()
         tasks.start(evaluator.run())
+        tasks.start(supervisor.watch(config.alerts.evaluate_every.total_seconds()))
         feed = AlertFeed(feed_store, channels, metrics, log, leading=lambda: evaluator.leading)
         tasks.start(feed.run())
 
@@ -371,12 +377,14 @@ async def serve(
         stack.push_async_callback(listener.close)
         await listener.start()
         if reload is not None:
-            tasks.start(reloader.watch(reload))
+            tasks.start(reloader.watch(reload, supervisor))
 
         running = Running(config.listen.host, listener.port, metrics)
         log.info("quotabell is ready", url=running.url, version=__version__)
+        supervisor.ready()
         on_ready(running)
         await tasks.until(stop)
+        supervisor.stopping()
         log.info("stopping: answering what has arrived")
         await listener.drain()
         await asyncio.gather(committer.close(), event_committer.close())

@@ -17,6 +17,7 @@ from quotabell.service.channels import OperatorChannels
 from quotabell.service.mirror import Mirror
 from quotabell.service.reading import reading_of
 from quotabell.service.stale import SourceWatch, watched_of
+from quotabell.supervisor import Supervisor
 
 _FIXED = ("listen", "data_dir", "database", "ingest", "alerts", "push", "retention", "log")
 
@@ -47,12 +48,12 @@ class Reloader:
         self._log = log
         self._one_at_a_time = asyncio.Lock()
 
-    async def watch(self, asked: asyncio.Event) -> None:
-        """Reload whenever ``asked`` is set, for ever."""
+    async def watch(self, asked: asyncio.Event, supervisor: Supervisor) -> None:
+        """Reload whenever ``asked`` is set, for ever, and say so to ``supervisor``."""
         while True:
             await asked.wait()
             asked.clear()
-            with contextlib.suppress(QuotabellError):
+            with supervisor.reloading(), contextlib.suppress(QuotabellError):
                 await self.reload()
 
     async def reload(self) -> None:

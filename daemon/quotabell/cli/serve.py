@@ -14,6 +14,7 @@ from quotabell import app, log
 from quotabell.cli.command import Commands, add_config, configured
 from quotabell.config import Config, load
 from quotabell.service import faults
+from quotabell.supervisor import Supervisor
 
 
 def register(commands: Commands) -> None:
@@ -43,6 +44,7 @@ def _serve(config: Config, arguments: argparse.Namespace) -> int:
             if arguments.greet:
                 _greet(running)
 
+        supervisor = Supervisor.of(os.environ)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
         loop.add_signal_handler(signal.SIGHUP, reload.set)
@@ -57,6 +59,7 @@ def _serve(config: Config, arguments: argparse.Namespace) -> int:
                     reread=lambda: load(arguments.config, os.environ),
                     fault=faults.from_text(os.environ.get("QUOTABELL_CRASH_AT", "")),
                     on_ready=greet,
+                    supervisor=supervisor,
                 )
             except asyncio.CancelledError:
                 if not stop.is_set():

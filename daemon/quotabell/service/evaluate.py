@@ -42,10 +42,11 @@ class Evaluator:
         steps: Sequence[Step] = (),
         everywhere: Sequence[Step] = (),
         ended: Callable[[bool], None] = lambda well: None,
+        progress: Callable[[], None] = lambda: None,
         fault: faults.Fault = faults.none,
     ) -> None:
         """``ended`` is told of each round: whether this replica held the lease and all its steps
-        went well."""
+        went well; ``progress`` is called whenever a step or a round has ended, well or not."""
         self._leases = leases
         self._metrics = metrics
         self._log = log
@@ -54,6 +55,7 @@ class Evaluator:
         self._steps = steps
         self._everywhere = everywhere
         self._ended = ended
+        self._progress = progress
         self._fault = fault
         self._failed = False  # a step of this round
         self._duration = timedelta(seconds=max(_LEASE_SECONDS, 2 * every))
@@ -78,6 +80,7 @@ class Evaluator:
             except QuotabellError as error:
                 self._ended(False)
                 self._log.warning("round of evaluation failed", reason=str(error))
+            self._progress()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, self._every - (monotonic() - started))):
                     await self._woken.wait()
@@ -111,6 +114,7 @@ class Evaluator:
                 # The other steps do not wait for what this one lacks.
                 self._failed = True
                 self._log.warning("a step of the round failed", reason=str(error))
+            self._progress()
             self._fault("in_round")
         return left
 
