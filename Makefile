@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run demo test clients lint format wheel bench drill audit clean
+.PHONY: help setup run demo compose test clients lint format wheel bench drill audit clean
 
 PY := .venv/bin/python
 export PYTHON
@@ -20,6 +20,10 @@ run: setup ## start the daemon with its own Postgres on http://127.0.0.1:3001
 
 demo: setup ## the same with the made-up usage of a small team, to see it ring (10 minutes)
 	@exec .venv/bin/quotabell demo --serve $(ARGS)
+
+compose: ## start it with Postgres, Prometheus, Alertmanager and Grafana, by Docker Compose
+	@deploy/docker/secrets.sh
+	docker compose --file deploy/docker/compose.yaml up --build --detach $(ARGS)
 
 test: lint wheel ## check format, lint, imports and types, build the wheel, run the tests
 	@scripts/system-packages test || [ "$$CI" != true ] # elsewhere the tests that need them skip
