@@ -19,6 +19,7 @@ from tests.deploy.units import (
     SYSTEMD,
     Manager,
     analyzed,
+    prepare,
     seconds,
     settings,
     settle,
@@ -75,7 +76,8 @@ async def test_the_daemon_works_as_the_unit_starts_it_and_tells_systemd_how_it_i
             "WATCHDOG_USEC": "800000",
             "QUOTABELL_LISTEN": "127.0.0.1:0",
         }
-        async with started(folder, environment) as process:
+        prepare(folder)
+        async with started("quotabell.service", folder, environment) as process:
             log = asyncio.create_task(_read(process))
             await eventually(lambda: manager.heard("READY=1") or process.returncode, 30.0)
             assert process.returncode is None, (await log)[-3000:]
@@ -87,6 +89,12 @@ async def test_the_daemon_works_as_the_unit_starts_it_and_tells_systemd_how_it_i
             assert manager.heard("RELOADING=1") == 1
             (reload,) = [said for said in manager.said if said.startswith("RELOADING=1")]
             assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", reload)
+
+            async with started("quotabell-backup.service", folder, {}) as backup:
+                said = await _read(backup)
+                assert await backup.wait() == 0, said
+            (written,) = (folder / "backups").glob("*.backup")
+            assert written.stat().st_mode & 0o777 == 0o600
 
             # It runs on with what it has.
             (folder / "etc" / "quotabell.yaml").write_text("lissten: nowhere\n")

@@ -67,37 +67,50 @@ class Manager:
         self._socket.close()
 
 
+def prepare(folder: Path) -> None:
+    """What the units need, below ``folder``: directories, configuration, secrets, the program."""
+    user = nobody()
+    for name in ("state", "etc", "credentials", "backups"):
+        (folder / name).mkdir()
+    settle(folder / "etc", folder / "state", folder / "credentials")
+    credentials = folder / "credentials"
+    for owned in (folder / "state", folder / "backups", credentials, *credentials.iterdir()):
+        os.chown(owned, user.pw_uid, user.pw_gid)
+    for private in (folder / "state", folder / "backups"):
+        private.chmod(0o700)
+    credentials.chmod(0o500)
+    program = folder / "quotabell"
+    program.write_text(f"#!{interpreter_of(user.pw_name)}\n{_NO_NEW_WRITABLE_CODE}")
+    program.chmod(0o755)
+
+
 @contextlib.asynccontextmanager
 async def started(
-    folder: Path, environment: Mapping[str, str]
+    unit: str, folder: Path, environment: Mapping[str, str]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The daemon as `quotabell.service` starts it, but below ``folder``: its command, its
-    credentials, an ordinary user without capabilities or a way to them, no writable code, and
-    a file system of which only the state directory can be written to."""
-    user, state, etc = nobody(), folder / "state", folder / "etc"
-    credentials = folder / "credentials"
-    for made in (state, etc, credentials):
-        made.mkdir()
-    settle(etc, state, credentials)
-    for owned in (state, credentials, *credentials.iterdir()):
-        os.chown(owned, user.pw_uid, user.pw_gid)
-    state.chmod(0o700)
-    credentials.chmod(0o500)
-    (command,) = settings("quotabell.service")["ExecStart"]
-    words = shlex.split(command.replace("/etc/quotabell", str(etc)))
-    assert words[0] == PROGRAM
+    """A unit's command as systemd starts it, but below ``folder``: its credentials, an ordinary
+    user without capabilities or a way to them, no writable code, and a file system of which only
+    its own directories can be written to."""
+    user = nobody()
+    (command,) = settings(unit)["ExecStart"]
+    for place, instead in (
+        (PROGRAM, "quotabell"),
+        ("/etc/quotabell", "etc"),
+        ("/var/backups/quotabell", "backups"),
+    ):
+        command = command.replace(place, str(folder / instead))
     process = await asyncio.create_subprocess_exec(
-        *_mounted(state),
+        *_mounted(folder / "state", folder / "backups"),
         *("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"),
         *("--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"),
-        *(interpreter_of(user.pw_name), "-c", _NO_NEW_WRITABLE_CODE, *words[1:]),
-        cwd=state,
+        *shlex.split(command.replace("%%", "%")),
+        cwd=folder / "state",
         env={
             **python_environment(),
             "PATH": f"{Path(sys.executable).parent}:{os.defpath}",  # dbmate is beside it
             **variables(),
             "HOME": "/var/lib/quotabell",
-            "CREDENTIALS_DIRECTORY": str(credentials),
+            "CREDENTIALS_DIRECTORY": str(folder / "credentials"),
             **environment,
         },
         stdin=asyncio.subprocess.DEVNULL,
@@ -130,12 +143,19 @@ def variables() -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if line and line[0] != "#")
 
 
-def _mounted(writable: Path) -> list[str]:
-    """A command's beginning that lets it write to this directory only, where that is permitted."""
+def _mounted(*writable: Path) -> list[str]:
+    """A command's beginning that lets it write there only, where that is permitted."""
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
         return []
-    read_only = 'mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec "$@"'
-    return ["unshare", "--mount", "sh", "-c", read_only, str(writable)]
+    binds = " && ".join(shlex.join(["mount", "--bind", str(p), str(p)]) for p in writable)
+    return [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        f'{binds} && mount -o remount,bind,ro / && exec "$@"',
+        "sh",
+    ]
 
 
 def analyzed(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
