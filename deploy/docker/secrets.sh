@@ -7,6 +7,10 @@ folder=${QUOTABELL_SECRETS:-$(dirname "$0")/secrets}
 mkdir -p "$folder"
 chmod 700 "$folder"
 
+random() {
+    head -c 32 /dev/urandom
+}
+
 # Writes standard input to a secret, whole or not at all.
 put() {
     cat >"$folder/.$1.new"
@@ -15,9 +19,9 @@ put() {
 }
 
 for name in postgres-password ingest metrics admin grafana-password; do
-    [ -s "$folder/$name" ] || openssl rand -hex 32 | put "$name"
+    [ -s "$folder/$name" ] || random | od -An -vtx1 | tr -d ' \n' | put "$name"
 done
-[ -s "$folder/push-key" ] || openssl rand -base64 32 | tr '+/' '-_' | tr -d '=\n' | put push-key
+[ -s "$folder/push-key" ] || random | base64 | tr '+/' '-_' | tr -d '=\n' | put push-key
 [ -s "$folder/database-url" ] ||
     echo "postgresql://quotabell:$(cat "$folder/postgres-password")@postgres:5432/quotabell" |
     put database-url

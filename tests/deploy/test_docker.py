@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from quotabell import __version__
+from quotabell.channels.vapid import VapidKey
 from tests.deploy.containers import (
     DOCKER,
     composed,
@@ -188,6 +189,7 @@ def test_secrets_are_made_once_and_closed_to_others(tmp_path: Path) -> None:
     assert set(made) == set(composed({})["secrets"])
     assert len(set(made.values())) == len(made)
     assert folder.stat().st_mode & 0o777 == 0o700
+    assert VapidKey.load(folder / "push-key").public
     (folder / "admin").unlink()
     again = secrets(folder)
     assert {name for name in made if made[name] != again[name]} == {"admin"}
