@@ -18,7 +18,9 @@ from quotabell.service.mirror import Mirror
 from quotabell.service.reading import reading_of
 from quotabell.service.stale import SourceWatch, watched_of
 
-_FIXED = ("listen", "data_dir", "database", "ingest", "alerts", "push", "retention", "log")
+_FIXED = (
+    *("listen", "data_dir", "database", "ingest", "alerts", "push", "retention", "metrics", "log"),
+)
 
 
 class Reloader:

@@ -49,7 +49,7 @@ def routes(
             metrics.clock_offset.set(database.clock.offset)
             chunks.append(metrics.render())
         if "usage" in parts and database.up:
-            chunks.append(await usage.render())
+            chunks += await usage.render()
         return await _text(request, b"".join(chunks))
 
     def _parts(request: web.Request) -> set[str]:
