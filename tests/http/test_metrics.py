@@ -252,7 +252,9 @@ async def test_parts_are_what_was_asked_for(client: Client):
     assert families(await client.samples("health")) == {False}
     assert families(await client.samples("health", "usage")) == {True, False}
     assert families(await client.samples()) == {True, False}
-    assert (await client.get("/metrics?collect[]=everything")).fields() == {("collect[]", None)}
+    wrong = await client.get("/metrics?collect[]=everything&collect[]=usage&collect[]=more")
+    assert wrong.fields(400) == {("collect[]", None)}
+    assert len(wrong.json["errors"]) == 2
 
 
 async def test_the_answer_is_compressed_only_for_who_reads_it(client: Client):
@@ -261,7 +263,7 @@ async def test_the_answer_is_compressed_only_for_who_reads_it(client: Client):
 
     assert packed.headers["Content-Encoding"] == "gzip"
     assert "Content-Encoding" not in plain.headers
-    assert packed.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
+    assert packed.headers["Vary"] == plain.headers["Vary"] == "Accept, Accept-Encoding"
     assert plain.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert packed.body.splitlines()[0] == plain.body.splitlines()[0]
 

@@ -84,6 +84,9 @@ async def test_users_beyond_the_bound_are_one_for_good_on_every_replica(
             shown = await _shown(client)
             assert set(_by(shown["quotabell_requests_total"], "user")) == {"alice", "bob", "other"}
 
+            assert await client.metric(USED) is None  # the other one has the lease
+            assert await other.metric(USED) == 30
+
             late = [f"late-{n}" for n in range(30)]
             await _use(client, *late)
 
@@ -104,7 +107,10 @@ async def test_users_beyond_the_bound_are_one_for_good_on_every_replica(
             after = _by((await _shown(client))["quotabell_requests_total"], "user")
             assert after == calls | {"alice": 2, "other": calls["other"] + 2}
 
-        assert _by((await _shown(other))["quotabell_requests_total"], "user") == after
+        async def follows() -> bool:
+            return _by((await _shown(other))["quotabell_requests_total"], "user") == after
+
+        await eventually(follows, timeout=3)
     many = few | {"metrics": {"max_series": 100_000}}
     async with serving(configure(tmp_path / "first", database.dsn, **many)) as client:
         assert _by((await _shown(client))["quotabell_requests_total"], "user") == after
