@@ -166,9 +166,9 @@ class Metrics:
         """The counters of one source of usage events, by outcome."""
         return {outcome: self.ingest_events.labels(source, outcome) for outcome in EVENT_OUTCOMES}
 
-    def render(self, openmetrics: bool = False) -> bytes:
+    def render(self, openmetrics: bool = False) -> str:
         """The families in the text format 0.0.4, or in OpenMetrics 1.0 without its last line."""
         if openmetrics:
             text: bytes = generate_openmetrics(self.registry)  # type: ignore[no-untyped-call]
-            return text.removesuffix(b"# EOF\n")
-        return generate_latest(self.registry)
+            return text.decode().removesuffix("# EOF\n")
+        return generate_latest(self.registry).decode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -19,6 +19,7 @@ from quotabell.domain.events import Kinds
 from quotabell.domain.folding import Folding
 from quotabell.domain.usage import StoredState
 from quotabell.log import configure
+from quotabell.service.chunks import Chunk
 from quotabell.service.exposition import UsageExposition, alert_name
 from quotabell.service.parts import Part, QuotaTable
 from quotabell.store.events import Total
@@ -56,7 +57,11 @@ def _parsed(text: str) -> dict[str, dict[str, tuple[dict[str, str], float]]]:
 
 def _text(columns: exposition.Columns) -> str:
     families = zip(exposition.QUOTA_FAMILIES, map(list, map(dict.values, columns)), strict=True)
-    return "".join(exposition.render(families))
+    return "".join(exposition.render(families, str))
+
+
+def _joined(chunks: Iterable[Chunk]) -> str:
+    return b"".join(chunk.text for chunk in chunks).decode()
 
 
 @given(names, names, names, st.integers(0, 2**53), st.none() | st.integers(1, 2**53))
@@ -205,7 +210,7 @@ async def test_a_commit_that_overtakes_a_refresh_is_not_undone_by_it():
         configure().get_logger(),
     )
     refreshing = asyncio.create_task(shown.run())
-    text = b"".join(await shown.render()).decode()
+    text = _joined(await shown.render())
     refreshing.cancel()
 
     assert 'quotabell_quota_used_tokens{quota="reported",provider="p",model="m",user=""} 2' in text
@@ -298,7 +303,7 @@ async def test_a_commit_from_before_a_refresh_does_not_hide_what_another_replica
     shown.sums.patch([before])
     refreshed.clear()
     await refreshed.wait()
-    text = b"".join(await shown.render()).decode()
+    text = _joined(await shown.render())
     refreshing.cancel()
 
     assert 'quotabell_requests_total{provider="p",model="m",user=""} 2' in text
@@ -333,7 +338,7 @@ async def test_of_two_alerts_of_one_name_the_later_episode_is_shown():
         yield [first, first._replace(level=75.0)]
 
     await part.refresh(read())
-    lines = "".join(part.render()).splitlines()
+    lines = _joined(exposition.render(part.content(), Chunk)).splitlines()
 
     assert lines[2:] == [
         'quotabell_alert_level_percent{quota="daily",provider="p",model="m",user="u",'

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from quotabell.domain import exposition
 from quotabell.domain.events import KINDS, Kinds
 from quotabell.domain.folding import BANDS, Folding, Sum
+from quotabell.service.chunks import Chunk, gzipped
 from quotabell.service.exposition import alert_name, source_table, state_name
 from quotabell.service.parts import QuotaTable, StateTable, SumTable
 from quotabell.store.levels import Firing
@@ -58,8 +59,11 @@ def _samples(families: Iterable[Any]) -> Samples:
 
 def _both(content: list[Any]) -> Samples:
     """What both parsers read, alike."""
-    plain = "".join(exposition.render(content))
-    strict = "".join(exposition.render(content, openmetrics=True)) + "# EOF\n"
+    chunks = list(exposition.render(content, Chunk))
+    plain = b"".join(chunk.text for chunk in chunks).decode()
+    assert gzip.decompress(gzipped(chunks)).decode() == plain
+    in_strict = exposition.render(content, Chunk, openmetrics=True)
+    strict = "".join(chunk.text.decode() for chunk in in_strict) + "# EOF\n"
     found = _samples(text_string_to_metric_families(plain))
     assert _samples(openmetrics_families(strict)) == found
     return found

@@ -6,11 +6,10 @@ both; a scrape only joins them, family by family.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
-from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from quotabell.domain.burn import exhausts_at
 from quotabell.domain.events import KINDS, Kinds
@@ -91,8 +90,7 @@ SUBJECT_FAMILIES = (
     ),
 )
 
-SLICE = 2_000
-"""Lines that are joined at a time: some 0.1 ms."""
+Piece = TypeVar("Piece")
 
 Lines = tuple[str, ...]
 """What a state, or a sum, has in each family; empty where it has nothing."""
@@ -272,21 +270,16 @@ def put(into: Columns, key: object, lines: Lines) -> None:
 
 
 def render(
-    families: Iterable[tuple[Family, Sequence[str]]], openmetrics: bool = False
-) -> Iterator[str]:
-    """The text in pieces of `SLICE` lines at most, a family after the other; families without
-    a line are left out."""
-    for family, lines in families:
-        if lines:
-            yield _heading(family, openmetrics)
-            yield from sliced(lines)
-
-
-def sliced(lines: Sequence[str]) -> Iterator[str]:
-    """Lines joined, some at a time."""
-    rest = iter(lines)
-    while piece := "".join(islice(rest, SLICE)):
-        yield piece
+    families: Iterable[tuple[Family, Sequence[Piece]]],
+    made: Callable[[str], Piece],
+    openmetrics: bool = False,
+) -> Iterator[Piece]:
+    """The text in pieces, a family after the other with a heading that is ``made`` a piece;
+    families without any are left out."""
+    for family, pieces in families:
+        if pieces:
+            yield made(_heading(family, openmetrics))
+            yield from pieces
 
 
 def _heading(family: Family, openmetrics: bool) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from quotabell.http.negotiation import takes_gzip, wants_openmetrics
 from quotabell.http.problem import problem
 from quotabell.http.route import Answer, Query, Route
 from quotabell.metrics import Metrics
+from quotabell.service.chunks import Chunk, gzipped
 from quotabell.service.exposition import UsageExposition
 from quotabell.service.shared import Shared
 from quotabell.store.database import Database
@@ -23,8 +23,7 @@ from quotabell.store.database import Database
 PARTS = ("usage", "health")
 _PARTS_SCHEMA = {"type": "array", "items": {"enum": list(PARTS)}}
 _OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-_LAST = b"# EOF\n"
-_GZIP_LEVEL = 1
+_LAST = "# EOF\n"
 _GZIP_FROM = 1_000  # bytes; below it the header costs more than it saves
 _OFF_LOOP_FROM = 128 * 1024
 
@@ -46,16 +45,16 @@ def routes(
     """The routes of this resource. ``leading``: whether usage is told without being asked for."""
 
     async def make(form: _Form) -> _Body:
-        pieces: list[bytes] = []
+        chunks: list[Chunk] = []
         if "health" in form.parts:
             metrics.database_up.set(database.up)
             metrics.clock_offset.set(database.clock.offset)
-            pieces.append(metrics.render(form.openmetrics))
+            chunks.append(Chunk(metrics.render(form.openmetrics)))
         if "usage" in form.parts and database.up:
-            pieces += await usage.render(form.openmetrics)
+            chunks += await usage.render(form.openmetrics)
         if form.openmetrics:
-            pieces.append(_LAST)
-        return await _body(pieces, form.gzip)
+            chunks.append(Chunk(_LAST))
+        return await _body(chunks, form.gzip)
 
     made = Shared(make)
 
@@ -95,14 +94,9 @@ def routes(
     ]
 
 
-async def _body(pieces: Sequence[bytes], gzip: bool) -> _Body:
-    size = sum(map(len, pieces))
+async def _body(chunks: Sequence[Chunk], gzip: bool) -> _Body:
+    size = sum(len(chunk.text) for chunk in chunks)
     if not gzip or size < _GZIP_FROM:
-        return _Body(b"".join(pieces), False)
-    packed = await asyncio.to_thread(_gzip, pieces) if size > _OFF_LOOP_FROM else _gzip(pieces)
+        return _Body(b"".join([chunk.text for chunk in chunks]), False)
+    packed = await asyncio.to_thread(gzipped, chunks) if size > _OFF_LOOP_FROM else gzipped(chunks)
     return _Body(packed, True)
-
-
-def _gzip(pieces: Sequence[bytes]) -> bytes:
-    deflater = zlib.compressobj(_GZIP_LEVEL, wbits=31)
-    return b"".join([*map(deflater.compress, pieces), deflater.flush()])

@@ -23,6 +23,7 @@ from quotabell.domain.exposition import (
 )
 from quotabell.errors import QuotabellError
 from quotabell.log import Logger
+from quotabell.service.chunks import Chunk
 from quotabell.service.fold import Fold
 from quotabell.service.parts import Part, QuotaTable, StateTable, SumTable, Table
 from quotabell.store.events import Counted, EventStore
@@ -104,8 +105,8 @@ class UsageExposition:
         self.states.forget(state_name(state))
         self._burns.forget(state_name(state))
 
-    async def render(self, openmetrics: bool = False) -> list[bytes]:
-        """The usage families in pieces; the first scrape after a pause waits for one refresh,
+    async def render(self, openmetrics: bool = False) -> list[Chunk]:
+        """The usage families in chunks; the first scrape after a pause waits for one refresh,
         bounded. OpenMetrics' last line is not among them."""
         now = monotonic()
         idle, self._scraped = now - self._scraped > SCRAPED_WITHIN, now
@@ -118,11 +119,7 @@ class UsageExposition:
         await self.sums.catch_up()
         await self.states.catch_up()
         content = [family for part in self._parts() for family in part.content()]
-        pieces = []
-        for text in exposition.render(content, openmetrics):
-            pieces.append(text.encode())
-            await asyncio.sleep(0)  # others wait for the event loop
-        return pieces
+        return list(exposition.render(content, Chunk, openmetrics))
 
     def _parts(self) -> tuple[Part[Any], ...]:
         return (self.sums, self.states, self._burns, self._alerts, self._sources)
