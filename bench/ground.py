@@ -21,12 +21,13 @@ __all__ = ["BEARER", "body", "durable_cluster", "ours", "peer", "report"]
 
 
 @contextlib.asynccontextmanager
-async def ours(folder: Path, database: Database) -> AsyncIterator[str]:
-    """The URL of a daemon that asks for `TOKEN`."""
+async def ours(folder: Path, database: Database, **sections: Any) -> AsyncIterator[str]:
+    """The URL of a daemon that asks for `TOKEN`, with further sections of its configuration."""
     config = daemon.write_config(
         folder,
         database.dsn,
         auth={"tokens": [{"name": "bench", "token": TOKEN, "scopes": ["ingest", "metrics"]}]},
+        **sections,
     )
     async with daemon.process(config) as process:
         try:

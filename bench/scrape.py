@@ -1,7 +1,8 @@
-"""A scrape of many quota states."""
+"""Scrapes of ever more series, all of which changed a little since the last one."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -9,58 +10,112 @@ from pathlib import Path
 from statistics import median
 
 import aiohttp
+from tests.support import daemon as daemons
+from tests.support import stall
 from tests.support.load import Connection
 
-from bench.ground import BEARER, body, durable_cluster, ours, peer
+from bench.bell import Figure
+from bench.ground import BEARER, TOKEN, durable_cluster, ours, peer, report
 from bench.pairs import Budget, Comparison, compare
 
-STATES = 10_000
-ITEMS = 1_000  # of one report that makes them
-SCRAPES = 5  # of one run
+FAMILIES = 3  # of each quota state: used, limit, ratio
+CURVE = (10, 1_000, 10_000, 100_000)  # series
+MILLION = 1_000_000
+ITEMS = 1_000  # of one report
+SCRAPES = 3  # of one run
+AT_LEAST = {10: 1 / 1.2, 100_000: 15.0}
 
-BUDGET = Budget(
-    f"scrape of {STATES:,} quota states, three families, gzip",
-    "prometheus_client.generate_latest behind a handler with gzip",
-    "scrapes",
-)
+_GZIP = b"\x1f\x8b"
+_ALL = {"metrics": {"max_series": MILLION}}
 
 
-async def run(pairs: int) -> AsyncIterator[Comparison]:
-    """The comparison, one scrape after the other."""
+async def run(pairs: int) -> AsyncIterator[Comparison | Figure]:
+    """The comparison at each size, and how long 100,000 series hold the event loop."""
+    for series in CURVE:
+        yield await _compared(series, pairs)
+    yield await _held(CURVE[-1], pairs)
+
+
+async def million(pairs: int) -> AsyncIterator[Comparison | Figure]:
+    """The same of a million series, which nobody but who asks for it waits for."""
+    yield await _compared(MILLION, pairs)
+    yield await _held(MILLION, pairs)
+
+
+async def _compared(series: int, pairs: int) -> Comparison:
+    states = series // FAMILIES
+    budget = Budget(
+        f"scrape of {series:,} series, gzip",
+        "prometheus_client.generate_latest behind a handler with gzip",
+        "scrapes",
+        at_least=AT_LEAST.get(series),
+    )
     with tempfile.TemporaryDirectory() as made, durable_cluster() as cluster:
-        folder = Path(made)
+        database = cluster.create_database()
         async with (
-            ours(folder / "daemon", cluster.create_database()) as daemon,
-            peer("generate_latest", str(STATES)) as stock,
+            ours(Path(made) / "daemon", database, **_ALL) as daemon,
+            peer("generate_latest", str(states)) as stock,
         ):
-            await _fill(daemon)
+            await _fill(daemon, states)
 
             async def own() -> float:
-                return await _rate(f"{daemon}/metrics?collect[]=usage")
+                return await _rate(f"{daemon}/metrics?collect[]=usage", daemon, states)
 
             async def theirs() -> float:
                 return await _rate(stock)
 
-            yield await compare(BUDGET, own, theirs, pairs)
+            return await compare(budget, own, theirs, pairs)
 
 
-async def _rate(url: str) -> float:
-    """How many scrapes fit into a second, by the median of a few."""
+async def _held(series: int, rounds: int) -> Figure:
+    """In this process, where it can be seen; what refreshes in the background counts as well."""
+    states, held = series // FAMILIES, []
+    with tempfile.TemporaryDirectory() as made, durable_cluster() as cluster:
+        auth = {"tokens": [{"name": "b", "token": TOKEN, "scopes": ["ingest", "metrics"]}]}
+        dsn = cluster.create_database().dsn
+        config = daemons.configure(Path(made) / "daemon", dsn, auth=auth, **_ALL)
+        async with daemons.running(config) as running:
+            await _fill(running.url, states)
+            url = f"{running.url}/metrics?collect[]=usage"
+            await _rate(url)
+            with stall.as_started():
+                for _ in range(rounds):
+                    held.append(await stall.longest_hold(_rate(url, running.url, states)))
+    middle = median(held)
+    return Figure(
+        f"the event loop while {series:,} series are scraped and refreshed",
+        f"held {middle * 1000:.1f} ms at most, {min(held) * 1000:.1f} to {max(held) * 1000:.1f}"
+        f" in {rounds} rounds",
+        f"≤ {stall.BUDGET * 1000:.0f} ms",
+        middle <= stall.BUDGET,
+    )
+
+
+async def _rate(url: str, daemon: str = "", states: int = 0) -> float:
+    """How many scrapes fit into a second, by the median of a few; states of the daemon change
+    before each, in all parts of what it holds ready."""
     took = []
     async with aiohttp.ClientSession(headers=BEARER, auto_decompress=False) as session:
         for _ in range(SCRAPES):
+            if daemon:
+                await _send(daemon, range(0, states, max(1, states // ITEMS)))
             begun = time.perf_counter()
             async with session.get(url, headers={"Accept-Encoding": "gzip"}) as response:
-                assert (response.status, response.headers["Content-Encoding"]) == (200, "gzip")
-                await response.read()
+                body = await response.read()
+                assert (response.status, body[:2]) == (200, _GZIP)
             took.append(time.perf_counter() - begun)
     return 1 / median(took)
 
 
-async def _fill(daemon: str) -> None:
+async def _fill(daemon: str, states: int) -> None:
+    for start in range(0, states, ITEMS):
+        await _send(daemon, range(start, min(start + ITEMS, states)))
+
+
+async def _send(daemon: str, numbers: range) -> None:
+    used = time.time_ns() // 1_000_000 % 1_000_000
     connection = Connection(BEARER["Authorization"].removeprefix("Bearer "), timeout=60)
-    for start in range(0, STATES, ITEMS):
-        numbers = range(start, start + ITEMS)
-        answer = await connection.post(f"{daemon}/api/token-monitor/update", body(*numbers))
-        assert answer.status == 200, answer.body[:300]
+    body = json.dumps([report(number, used) for number in numbers]).encode()
+    answer = await connection.post(f"{daemon}/api/token-monitor/update", body)
+    assert answer.status == 200, answer.body[:300]
     connection.abort()

@@ -1124,6 +1124,16 @@ CREATE TABLE public.leases (
     renewed_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE public.metric_folding (
+    id boolean DEFAULT true NOT NULL,
+    generation integer DEFAULT 0 NOT NULL,
+    CONSTRAINT metric_folding_one_row CHECK (id)
+);
+
+CREATE TABLE public.metric_users (
+    user_id text NOT NULL COLLATE pg_catalog."C"
+);
+
 CREATE VIEW public.notification_deliveries WITH (security_invoker='true') AS
  SELECT deliveries.notification_id AS notification,
     deliveries.id AS delivery,
@@ -1348,7 +1358,8 @@ CREATE TABLE public.token_totals (
     shown_reasoning numeric DEFAULT 0 NOT NULL,
     shown_other numeric DEFAULT 0 NOT NULL,
     shown_cost_usd numeric DEFAULT 0 NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
 )
 WITH (fillfactor='70');
 
@@ -1480,6 +1491,12 @@ ALTER TABLE ONLY public.forecasts
 
 ALTER TABLE ONLY public.leases
     ADD CONSTRAINT leases_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.metric_folding
+    ADD CONSTRAINT metric_folding_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.metric_users
+    ADD CONSTRAINT metric_users_pkey PRIMARY KEY (user_id);
 
 ALTER TABLE ONLY public.notification_history
     ADD CONSTRAINT notification_history_pkey PRIMARY KEY (id);
@@ -1701,6 +1718,10 @@ ALTER TABLE public.forecasts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.leases ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.metric_folding ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.metric_users ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.notification_history ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.outages ENABLE ROW LEVEL SECURITY;
@@ -1909,7 +1930,8 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000501'),
     ('20261122000601'),
     ('20261122000701'),
-    ('20261122000801');
+    ('20261122000801'),
+    ('20261122000901');
 
 SELECT public.quotabell_protect(
     'alerts',
@@ -1922,6 +1944,8 @@ SELECT public.quotabell_protect(
     'digests',
     'forecasts',
     'leases',
+    'metric_folding',
+    'metric_users',
     'notification_history',
     'outages',
     'push_subscriptions',

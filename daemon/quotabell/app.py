@@ -24,6 +24,7 @@ from quotabell.http import (
     push,
     quotas,
     samples,
+    scrape,
     silences,
     sources,
     states,
@@ -47,6 +48,7 @@ from quotabell.service.deliver import Deliverer
 from quotabell.service.evaluate import Evaluator
 from quotabell.service.exposition import UsageExposition
 from quotabell.service.feed import AlertFeed
+from quotabell.service.fold import Fold
 from quotabell.service.forecast import Forecaster
 from quotabell.service.mirror import Mirror
 from quotabell.service.push import WebPushSender, keyring, topic_key
@@ -72,6 +74,7 @@ from quotabell.store.embedded import EmbeddedPostgres
 from quotabell.store.episodes import EpisodeStore
 from quotabell.store.events import Counted, EventStore
 from quotabell.store.feed import FeedStore
+from quotabell.store.folds import FoldStore
 from quotabell.store.forecasts import ForecastStore
 from quotabell.store.history import HistoryStore
 from quotabell.store.instance import hold
@@ -189,7 +192,13 @@ async def serve(
         await retention.make_parts()
         usage_store = UsageStore(database)
         exposition = UsageExposition(
-            usage_store, event_store, sample_store, source_store, AlertLevelStore(database), log
+            usage_store,
+            event_store,
+            sample_store,
+            source_store,
+            AlertLevelStore(database),
+            Fold(FoldStore(database), config.metrics.per_user, config.metrics.max_series, log),
+            log,
         )
         tasks.start(exposition.run())
         committer: usage.SnapshotCommitter = Committer(
@@ -359,11 +368,9 @@ async def serve(
                     Allowance(config.push.tests_per_minute),
                     Crowd(config.push.subscribes_per_minute),
                 ),
+                *scrape.routes(database, metrics, exposition, lambda: evaluator.leading),
                 *operation.routes(
                     database,
-                    metrics,
-                    exposition,
-                    leading=lambda: evaluator.leading,
                     redacted=lambda: redacted(reloader.config),
                     reload=reloader.reload,
                     ready=lambda: not draining.on,

@@ -14,6 +14,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from quotabell import __version__
 
@@ -165,6 +166,9 @@ class Metrics:
         """The counters of one source of usage events, by outcome."""
         return {outcome: self.ingest_events.labels(source, outcome) for outcome in EVENT_OUTCOMES}
 
-    def render(self) -> bytes:
-        """The families in the text format 0.0.4."""
-        return generate_latest(self.registry)
+    def render(self, openmetrics: bool = False) -> str:
+        """The families in the text format 0.0.4, or in OpenMetrics 1.0 without its last line."""
+        if openmetrics:
+            text: bytes = generate_openmetrics(self.registry)  # type: ignore[no-untyped-call]
+            return text.decode().removesuffix("# EOF\n")
+        return generate_latest(self.registry).decode()

@@ -19,7 +19,9 @@ from quotabell.service.reading import reading_of
 from quotabell.service.stale import SourceWatch, watched_of
 from quotabell.supervisor import Supervisor
 
-_FIXED = ("listen", "data_dir", "database", "ingest", "alerts", "push", "retention", "log")
+_FIXED = (
+    *("listen", "data_dir", "database", "ingest", "alerts", "push", "retention", "metrics", "log"),
+)
 
 
 class Reloader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -16,9 +16,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from quotabell.domain import exposition
 from quotabell.domain.events import Kinds
+from quotabell.domain.folding import Folding
 from quotabell.domain.usage import StoredState
 from quotabell.log import configure
-from quotabell.service.exposition import Part, UsageExposition, alert_name
+from quotabell.service.chunks import Chunk
+from quotabell.service.exposition import UsageExposition, alert_name
+from quotabell.service.parts import Part, QuotaTable
 from quotabell.store.events import Total
 from quotabell.store.levels import Firing
 from quotabell.store.samples import Burning
@@ -52,6 +55,15 @@ def _parsed(text: str) -> dict[str, dict[str, tuple[dict[str, str], float]]]:
     }
 
 
+def _text(columns: exposition.Columns) -> str:
+    families = zip(exposition.QUOTA_FAMILIES, map(list, map(dict.values, columns)), strict=True)
+    return "".join(exposition.render(families, str))
+
+
+def _joined(chunks: Iterable[Chunk]) -> str:
+    return b"".join(chunk.text for chunk in chunks).decode()
+
+
 @given(names, names, names, st.integers(0, 2**53), st.none() | st.integers(1, 2**53))
 @example(*AWKWARD[:3], 1, None)
 @example(*AWKWARD[3:6], 1, 1)
@@ -66,7 +78,7 @@ async def test_any_label_survives_the_text_format(
     columns = exposition.columns(exposition.QUOTA_FAMILIES)
     for state in states:
         exposition.put(columns, state.id, exposition.state_lines(state))
-    found = _parsed("".join(exposition.render(exposition.QUOTA_FAMILIES, columns)))
+    found = _parsed(_text(columns))
 
     expected = {"quota": "q1", "provider": provider, "model": model, "user": user}
     assert found["quotabell_quota_used_tokens"]["q1"] == (expected, used)
@@ -97,7 +109,7 @@ async def test_no_family_shows_another_unit_than_its_name_says(
     exposition.put(
         columns, "1", exposition.state_lines(State("1", "q", *"pmu", 30, 40, None, unit))
     )
-    text = "".join(exposition.render(exposition.QUOTA_FAMILIES, columns))
+    text = _text(columns)
     found = {
         sample.name: sample.value
         for family in text_string_to_metric_families(text)
@@ -155,6 +167,18 @@ class Sources:
         yield []
 
 
+class Unbounded:
+    """Every user has series."""
+
+    folding = Folding()
+
+    async def follow(self) -> None:
+        pass
+
+    def too_many(self, series: int) -> bool:
+        return False
+
+
 class Levels:
     """Nothing rings."""
 
@@ -182,11 +206,11 @@ async def test_a_commit_that_overtakes_a_refresh_is_not_undone_by_it():
             shown.sums.patch([sum_after])
 
     shown = UsageExposition(
-        *(States(), Sums(), Burns(), Sources(), Levels()),  # type: ignore[arg-type]
+        *(States(), Sums(), Burns(), Sources(), Levels(), Unbounded()),  # type: ignore[arg-type]
         configure().get_logger(),
     )
     refreshing = asyncio.create_task(shown.run())
-    text = (await shown.render()).decode()
+    text = _joined(await shown.render())
     refreshing.cancel()
 
     assert 'quotabell_quota_used_tokens{quota="reported",provider="p",model="m",user=""} 2' in text
@@ -233,7 +257,9 @@ async def test_parts_are_what_was_asked_for(client: Client):
     assert families(await client.samples("health")) == {False}
     assert families(await client.samples("health", "usage")) == {True, False}
     assert families(await client.samples()) == {True, False}
-    assert (await client.get("/metrics?collect[]=everything")).fields() == {("collect[]", None)}
+    wrong = await client.get("/metrics?collect[]=everything&collect[]=usage&collect[]=more")
+    assert wrong.fields(400) == {("collect[]", None)}
+    assert len(wrong.json["errors"]) == 2
 
 
 async def test_the_answer_is_compressed_only_for_who_reads_it(client: Client):
@@ -242,7 +268,7 @@ async def test_the_answer_is_compressed_only_for_who_reads_it(client: Client):
 
     assert packed.headers["Content-Encoding"] == "gzip"
     assert "Content-Encoding" not in plain.headers
-    assert packed.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
+    assert packed.headers["Vary"] == plain.headers["Vary"] == "Accept, Accept-Encoding"
     assert plain.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert packed.body.splitlines()[0] == plain.body.splitlines()[0]
 
@@ -269,6 +295,7 @@ async def test_a_commit_from_before_a_refresh_does_not_hide_what_another_replica
         Burns(),  # type: ignore[arg-type]
         Sources(),  # type: ignore[arg-type]
         Levels(),  # type: ignore[arg-type]
+        Unbounded(),  # type: ignore[arg-type]
         configure().get_logger(),
     )
     refreshing = asyncio.create_task(shown.run())
@@ -276,7 +303,7 @@ async def test_a_commit_from_before_a_refresh_does_not_hide_what_another_replica
     shown.sums.patch([before])
     refreshed.clear()
     await refreshed.wait()
-    text = (await shown.render()).decode()
+    text = _joined(await shown.render())
     refreshing.cancel()
 
     assert 'quotabell_requests_total{provider="p",model="m",user=""} 2' in text
@@ -302,14 +329,16 @@ async def test_what_fires_is_shown_at_its_level_until_it_ends(client: Client):
 
 async def test_of_two_alerts_of_one_name_the_later_episode_is_shown():
     """That of the last period has not ended yet."""
-    part: Part[Firing] = Part(exposition.ALERT_FAMILIES, alert_name, exposition.alert_lines)
+    part: Part[Firing] = Part(
+        lambda: QuotaTable(exposition.ALERT_FAMILIES, alert_name, exposition.alert_lines, Folding())
+    )
     first = Firing("u", "daily", "p", "m", "threshold", 100.0)
 
     async def read() -> AsyncIterator[list[Firing]]:
         yield [first, first._replace(level=75.0)]
 
     await part.refresh(read())
-    lines = "".join(part.render()).splitlines()
+    lines = _joined(exposition.render(part.content(), Chunk)).splitlines()
 
     assert lines[2:] == [
         'quotabell_alert_level_percent{quota="daily",provider="p",model="m",user="u",'

@@ -52,6 +52,8 @@ async def test_an_outage_is_visible_bounded_and_soon_over(tmp_path: Path, databa
         health = {s.name: s.value for s in await client.samples("health")}
         usage = await client.get("/metrics", params={"collect[]": "usage"})
         plain = await client.get("/metrics")
+        strict = {"Accept": "application/openmetrics-text"}
+        nothing = await client.get("/metrics", params={"collect[]": "usage"}, headers=strict)
 
         await asyncio.to_thread(mend, database)
         backs = [await _back(client)]
@@ -70,6 +72,7 @@ async def test_an_outage_is_visible_bounded_and_soon_over(tmp_path: Path, databa
     assert (ready.status, healthy.status) == (503, 200)
     assert health["quotabell_database_up"] == 0
     assert (usage.status, plain.status) == (200, 200)
+    assert nothing.body == b"# EOF\n"
     assert min(backs) < 2.0  # of two tries, as the machine may be busy
     assert ready_again.status == 200
     assert up_again == 1

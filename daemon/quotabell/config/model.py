@@ -226,6 +226,13 @@ class Retention(Section):
     )
 
 
+class Metrics(Section):
+    """How much ``/metrics`` tells of users."""
+
+    per_user: Truth = True
+    max_series: Annotated[Whole, between(1, 1_000_000)] = 200_000
+
+
 class Log(Section):
     """What is logged, and how it looks."""
 
@@ -249,6 +256,7 @@ class Config(Section):
     push: Push = Push()
     channels: tuple[Channel, ...] = ()
     retention: Retention = Retention()
+    metrics: Metrics = Metrics()
     log: Log = Log()
 
     @classmethod

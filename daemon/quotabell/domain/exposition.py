@@ -1,18 +1,19 @@
-"""The usage families in the Prometheus text format 0.0.4.
+"""The usage families as Prometheus reads them, in text format 0.0.4 or OpenMetrics 1.0.
 
-Each quota state and each running sum is rendered once into its lines; a scrape only joins
-them, family by family.
+Each quota state and each running sum is rendered once into its lines, which are the same in
+both; a scrape only joins them, family by family.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from quotabell.domain.burn import exhausts_at
 from quotabell.domain.events import KINDS, Kinds
+from quotabell.domain.folding import BANDS
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
@@ -80,6 +81,16 @@ TOTAL_FAMILIES = (
     Family("quotabell_requests_total", "Usage events.", "counter"),
     Family("quotabell_cost_usd_total", "Cost of usage events as their senders said.", "counter"),
 )
+
+SUBJECT_FAMILIES = (
+    Family(
+        "quotabell_quota_subjects",
+        "How many subjects of a quota have used so much of their limit, by the percentage;"
+        " those whose limit is not known are in no band.",
+    ),
+)
+
+Piece = TypeVar("Piece")
 
 Lines = tuple[str, ...]
 """What a state, or a sum, has in each family; empty where it has nothing."""
@@ -156,9 +167,12 @@ def escape(value: str) -> str:
     return value
 
 
-def state_lines(state: Exposed) -> Lines:
-    """A quota state's lines. Of one that counts percent only the ratio tells how much it is."""
-    labels = _labels(state)
+def state_lines(state: Exposed, user: bool = True) -> Lines:
+    """A quota state's lines. Of one that counts percent only the ratio tells how much it is.
+
+    Here and below, ``user``: whether they have the label of that name.
+    """
+    labels = _labels(state, user)
     used, limit, end, unit = state.tokens_used, state.token_limit, state.period_end, state.unit
     names = [family.name for family in QUOTA_FAMILIES]
     return (
@@ -171,9 +185,9 @@ def state_lines(state: Exposed) -> Lines:
     )
 
 
-def burn_lines(state: Burning) -> Lines:
+def burn_lines(state: Burning, user: bool = True) -> Lines:
     """The lines of a quota state whose burn is known."""
-    labels = _labels(state)
+    labels = _labels(state, user)
     rate, exhaustion = (family.name for family in BURN_FAMILIES)
     reached = exhausts_at(
         state.tokens_used, state.token_limit, state.burn, state.at, state.period_end
@@ -184,9 +198,9 @@ def burn_lines(state: Burning) -> Lines:
     )
 
 
-def alert_lines(alert: Firing) -> Lines:
+def alert_lines(alert: Firing, user: bool = True) -> Lines:
     """The lines of an alert that fires."""
-    labels = f'{_labels(alert)[:-1]},kind="{escape(alert.kind)}"}}'
+    labels = f'{_labels(alert, user)[:-1]},kind="{escape(alert.kind)}"}}'
     return (f"{ALERT_FAMILIES[0].name}{labels} {alert.level!r}\n",)
 
 
@@ -202,19 +216,33 @@ def source_lines(name: str, last_event_at: datetime | None, stale: bool = False)
     )
 
 
-def _labels(state: Labelled) -> str:
+def subject_lines(quota: str, counts: Sequence[int]) -> Lines:
+    """How many subjects of a quota are in each band, of all `BANDS`."""
+    name, labels = SUBJECT_FAMILIES[0].name, f'quota="{escape(quota)}"'
+    return (
+        "".join(
+            f'{name}{{{labels},band="{band}"}} {count}\n'
+            for band, count in zip(BANDS, counts, strict=True)
+        ),
+    )
+
+
+def _labels(state: Labelled, user: bool) -> str:
     return (
         f'{{quota="{escape(state.quota)}",provider="{escape(state.provider)}",'
-        f'model="{escape(state.model)}",user="{escape(state.user_id)}"}}'
+        f'model="{escape(state.model)}"' + (_user(state.user_id) if user else "") + "}"
     )
 
 
-def sum_lines(total: Sum) -> Lines:
+def _user(name: str) -> str:
+    return f',user="{escape(name)}"'
+
+
+def sum_lines(total: Sum, user: bool = True) -> Lines:
     """A running sum's lines. A kind that never occurred has none, a cost of 0 neither."""
-    labels = (
-        f'provider="{escape(total.provider)}",model="{escape(total.model)}",'
-        f'user="{escape(total.user_id)}"'
-    )
+    labels = f'provider="{escape(total.provider)}",model="{escape(total.model)}"'
+    if user:
+        labels += _user(total.user_id)
     tokens, requests, cost = (family.name for family in TOTAL_FAMILIES)
     return (
         "".join(
@@ -241,10 +269,22 @@ def put(into: Columns, key: object, lines: Lines) -> None:
             column.pop(key, None)
 
 
-def render(families: Sequence[Family], columns: Columns) -> Iterator[str]:
-    """The text in pieces, a family after the other; families without a line are left out."""
-    for family, column in zip(families, columns, strict=True):
-        body = "".join(column.values())
-        if body:
-            yield f"# HELP {family.name} {family.text}\n# TYPE {family.name} {family.type}\n"
-            yield body
+def render(
+    families: Iterable[tuple[Family, Sequence[Piece]]],
+    made: Callable[[str], Piece],
+    openmetrics: bool = False,
+) -> Iterator[Piece]:
+    """The text in pieces, a family after the other with a heading that is ``made`` a piece;
+    families without any are left out."""
+    for family, pieces in families:
+        if pieces:
+            yield made(_heading(family, openmetrics))
+            yield from pieces
+
+
+def _heading(family: Family, openmetrics: bool) -> str:
+    """OpenMetrics names a counter's family without the ending of its samples (§5.1.2.1)."""
+    name, text, kind = family
+    if openmetrics and kind == "counter":
+        name = name.removesuffix("_total")
+    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"

@@ -30,7 +30,8 @@ FAULTS: Mapping[int, tuple[str, str]] = {
     400: (
         "Malformed",
         "The body is not what its Content-Type or Content-Encoding says; as text: the request "
-        "line or a header is too long (8 KiB, 16 KiB) or no HTTP",
+        "line or a header is too long (8 KiB, 16 KiB) or no HTTP; of /metrics: "
+        "there is no such part",
     ),
     401: ("Unauthorized", "Without a token, or with one that is not known"),
     403: ("Forbidden", "The token does not allow this, or another web page caused the request"),

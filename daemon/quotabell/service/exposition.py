@@ -8,116 +8,57 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
+from collections import Counter
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Any
 
 from quotabell.domain import exposition
 from quotabell.domain.exposition import (
     ALERT_FAMILIES,
     BURN_FAMILIES,
-    QUOTA_FAMILIES,
     SOURCE_FAMILIES,
-    TOTAL_FAMILIES,
-    Family,
-    Lines,
+    Exposed,
+    Labelled,
+    Sum,
 )
-from quotabell.domain.usage import StoredState
 from quotabell.errors import QuotabellError
 from quotabell.log import Logger
-from quotabell.store.events import Counted, EventStore, Total
+from quotabell.service.chunks import Chunk
+from quotabell.service.fold import Fold
+from quotabell.service.parts import Part, QuotaTable, StateTable, SumTable, Table
+from quotabell.store.events import Counted, EventStore
 from quotabell.store.levels import AlertLevelStore, Firing
 from quotabell.store.samples import Burning, SampleStore
 from quotabell.store.sources import ListedSource, SourceStore
 from quotabell.store.states import Removed
-from quotabell.store.usage import CurrentState, UsageStore
+from quotabell.store.usage import UsageStore
 
 REFRESH_EVERY = 0.5  # seconds, at least; and never more than a fifth of the time
 SCRAPED_WITHIN = 60.0  # refreshing goes on this long after a scrape
 _FIRST_WAIT = 2.0
-_AT_A_TIME = 1_000  # rows: some 5 ms
-
-Row = TypeVar("Row")
+_FOLDS = 3  # of one refresh: what is folded gives a few series, too
 
 
-class Part(Generic[Row]):
-    """The lines of the rows of one kind, by their key."""
-
-    def __init__(
-        self,
-        families: Sequence[Family],
-        key: Callable[[Row], Hashable],
-        lines: Callable[[Row], Lines],
-    ) -> None:
-        self._families = families
-        self._key = key
-        self._lines = lines
-        self._columns = exposition.columns(families)
-        self._committed: dict[Hashable, Row] = {}  # and not in the columns yet
-        self._overtaking: dict[Hashable, Row] | None = None  # committed during a refresh
-        self._forgotten: set[Hashable] = set()  # during a refresh
-        self._catching_up = asyncio.Lock()
-
-    def patch(self, rows: Sequence[Row]) -> None:
-        """Show what a commit of this replica stored.
-
-        Only noted here: many reports of a row between two scrapes cost one rendering.
-        """
-        changed = {self._key(row): row for row in rows}
-        self._committed |= changed
-        if self._overtaking is not None:
-            self._overtaking |= changed
-
-    def forget(self, key: Hashable) -> None:
-        """Show a row no more that was removed; a refresh under way has perhaps still read it."""
-        self._committed.pop(key, None)
-        for column in self._columns:
-            column.pop(key, None)
-        if self._overtaking is not None:
-            self._overtaking.pop(key, None)
-            self._forgotten.add(key)
-
-    async def catch_up(self) -> None:
-        """Bring what was committed into the columns, some rows at a time."""
-        async with self._catching_up:
-            committed, self._committed = self._committed, {}
-            waiting = list(committed.values())
-            for start in range(0, len(waiting), _AT_A_TIME):
-                if start:
-                    await asyncio.sleep(0)  # others wait for the event loop
-                self._put(self._columns, waiting[start : start + _AT_A_TIME])
-
-    async def refresh(self, read: AsyncIterator[Sequence[Row]]) -> None:
-        """Replace all by what is read."""
-        self._overtaking = {}
-        self._forgotten.clear()
-        columns = exposition.columns(self._families)
-        try:
-            async for rows in read:
-                self._put(columns, rows)
-                await asyncio.sleep(0)
-            for key in self._forgotten:
-                for column in columns:
-                    column.pop(key, None)
-            self._columns = columns
-            # A commit may have overtaken the read, so it is shown once more. One from before is
-            # in what was read, perhaps with what another replica committed later.
-            self._committed = self._overtaking
-        finally:
-            self._overtaking = None
-
-    def render(self) -> Iterator[str]:
-        """The text in pieces."""
-        return exposition.render(self._families, self._columns)
-
-    def _put(self, into: exposition.Columns, rows: Sequence[Row]) -> None:
-        for row in rows:
-            exposition.put(into, self._key(row), self._lines(row))
+def state_name(state: Labelled) -> tuple[str, ...]:
+    """What tells a quota state from others; not its id: of two periods of one quota only the
+    present one is shown."""
+    return (state.quota, state.provider, state.model, state.user_id)
 
 
-def alert_name(alert: Firing) -> Hashable:
+def alert_name(alert: Firing) -> tuple[str, ...]:
     """What tells an alert from others; not its id: that of the last period may still be ending."""
-    return (alert.quota, alert.provider, alert.model, alert.user_id, alert.kind)
+    return (*state_name(alert), alert.kind)
+
+
+def source_table() -> Table[ListedSource]:
+    """The sources, of which there are no more than the daemon admits."""
+    return Table(
+        SOURCE_FAMILIES,
+        lambda source: (source.name,),
+        lambda source: exposition.source_lines(
+            source.name, source.last_event_at, source.stale_since is not None
+        ),
+    )
 
 
 class UsageExposition:
@@ -130,6 +71,7 @@ class UsageExposition:
         samples: SampleStore,
         sources: SourceStore,
         levels: AlertLevelStore,
+        fold: Fold,
         log: Logger,
     ) -> None:
         self._usage = usage
@@ -137,29 +79,17 @@ class UsageExposition:
         self._samples = samples
         self._source_store = sources
         self._levels = levels
+        self._fold = fold
         self._log = log
-        self.states: Part[CurrentState | StoredState] = Part(
-            QUOTA_FAMILIES,
-            # Not their id: of two periods of one quota only the present one is shown.
-            lambda state: (state.quota, state.provider, state.model, state.user_id),
-            exposition.state_lines,
-        )
-        self.sums: Part[Total] = Part(
-            TOTAL_FAMILIES,
-            lambda total: (total.user_id, total.provider, total.model),
-            exposition.sum_lines,
-        )
+        self.states: Part[Exposed] = Part(lambda: StateTable(state_name, fold.folding))
+        self.sums: Part[Sum] = Part(lambda: SumTable(fold.folding))
         self._burns: Part[Burning] = Part(
-            BURN_FAMILIES, lambda state: state.id, exposition.burn_lines
+            lambda: QuotaTable(BURN_FAMILIES, state_name, exposition.burn_lines, fold.folding)
         )
-        self._sources: Part[ListedSource] = Part(
-            SOURCE_FAMILIES,
-            lambda source: source.name,
-            lambda source: exposition.source_lines(
-                source.name, source.last_event_at, source.stale_since is not None
-            ),
+        self._alerts: Part[Firing] = Part(
+            lambda: QuotaTable(ALERT_FAMILIES, alert_name, exposition.alert_lines, fold.folding)
         )
-        self._alerts: Part[Firing] = Part(ALERT_FAMILIES, alert_name, exposition.alert_lines)
+        self._sources = Part(source_table)
         self._scraped = -SCRAPED_WITHIN
         self._wanted = asyncio.Event()
         self._fresh = asyncio.Event()
@@ -172,11 +102,12 @@ class UsageExposition:
     def forget(self, state: Removed) -> None:
         """Show a quota state no more that was removed; a refresh brings back the present period
         if it was of another."""
-        self.states.forget((state.quota, state.provider, state.model, state.user_id))
-        self._burns.forget(state.id)
+        self.states.forget(state_name(state))
+        self._burns.forget(state_name(state))
 
-    async def render(self) -> bytes:
-        """The usage families; the first scrape after a pause waits for one refresh, bounded."""
+    async def render(self, openmetrics: bool = False) -> list[Chunk]:
+        """The usage families in chunks; the first scrape after a pause waits for one refresh,
+        bounded. OpenMetrics' last line is not among them."""
         now = monotonic()
         idle, self._scraped = now - self._scraped > SCRAPED_WITHIN, now
         if idle:
@@ -187,8 +118,11 @@ class UsageExposition:
                 await self._fresh.wait()
         await self.sums.catch_up()
         await self.states.catch_up()
-        parts = (self.sums, self.states, self._burns, self._alerts, self._sources)
-        return "".join(text for part in parts for text in part.render()).encode()
+        content = [family for part in self._parts() for family in part.content()]
+        return list(exposition.render(content, Chunk, openmetrics))
+
+    def _parts(self) -> tuple[Part[Any], ...]:
+        return (self.sums, self.states, self._burns, self._alerts, self._sources)
 
     async def run(self) -> None:
         """Refresh for ever while somebody scrapes."""
@@ -205,9 +139,25 @@ class UsageExposition:
             await asyncio.sleep(pause)
 
     async def _refresh(self) -> None:
+        await self._fold.follow()
+        await self._read()
+        for _ in range(_FOLDS):
+            if not await self._fold_if_too_many():
+                break
+            await self._read()
+        self._fresh.set()
+
+    async def _fold_if_too_many(self) -> bool:
+        series = sum(part.series for part in self._parts())
+        if not self._fold.too_many(series):
+            return False
+        counts = [part.owned() for part in self._parts()]
+        owned = await asyncio.to_thread(lambda: sum((count() for count in counts), Counter()))
+        return await self._fold.fold(series, owned)
+
+    async def _read(self) -> None:
         await self.sums.refresh(self._events.totals())
         await self.states.refresh(self._usage.current())
         await self._burns.refresh(self._samples.burning())
         await self._alerts.refresh(self._levels.firing())
         await self._sources.refresh(self._source_store.all())
-        self._fresh.set()

@@ -40,6 +40,7 @@ REST = {
     "source_signals": "signals",
     "sources": "sources",
     "rearm_scopes": "scopes",
+    "metric_users": "named",
 }
 SHOWN = {
     "usage_events": "show_events",

@@ -190,6 +190,13 @@ with gone as (
 )
 select count(*) from gone;
 
+-- named: remove that a person has series in /metrics
+with gone as (
+    delete from metric_users where ctid = any (array(
+        select ctid from metric_users where user_id = $1 limit $2)) returning 1
+)
+select count(*) from gone;
+
 -- show_events: a person's events, as JSON
 select (to_jsonb(e) - '{prev_input,prev_cache_read,prev_cache_write,prev_output,prev_reasoning,prev_other,prev_cost_usd,generation}'::text[])::text
 from usage_events e where user_id = $1;

@@ -55,6 +55,7 @@ USED_RATIO = "quotabell_quota_used_ratio"
 BURN = "quotabell_quota_burn_tokens_per_second"
 EXHAUSTS = "quotabell_quota_exhaustion_timestamp_seconds"
 RESETS = "quotabell_quota_reset_timestamp_seconds"
+SUBJECTS = "quotabell_quota_subjects"
 RATIO = of_state(USED_RATIO)
 LEVEL = f"max by ({STATE}, kind) (quotabell_alert_level_percent{{{QUOTAS}}})"
 EXHAUSTION = of_state(EXHAUSTS)
@@ -177,6 +178,13 @@ def _close() -> Row:
                 "tokens, over the daemon's alerts.forecast.burn_window.",
                 Query(worst(BURN, SHOWN), NAME),
                 unit="cps",
+            ),
+            lines(
+                "Subjects by used share",
+                "How many subjects of all quotas have used so much of their limit, in percent, "
+                "whatever is chosen above: also users without series of their own.",
+                Query(f"sum by (band) (max by (quota, band) ({SUBJECTS}))", "{{band}}"),
+                stacked=True,
             ),
         ],
         title="Close to the limit",
