@@ -137,7 +137,7 @@ class WebPushChannel:
         signer = self._signer(target.key_id)
         if signer is None:
             # Another replica may hold a newer key file; this one will after its reload.
-            return Outcome("retry", reason="key_missing")
+            return Outcome("retry", reason="key_missing", counts=False)
         asked = (recipient.endpoint.origin, signer.key.id)
         if wait := self._refusals.waits(*asked):
             return Outcome("retry", None, "key_refused: paused", wait, counts=False)
