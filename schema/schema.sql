@@ -366,6 +366,27 @@ exception when others then
     return false;
 end $$;
 
+CREATE FUNCTION public.quotabell_interval_shortened() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    less constant interval := old.min_interval - new.min_interval;
+begin
+    update public.digests set closes_at = greatest(now(), closes_at - less)
+    where held and closes_at > now();
+    update public.deliveries d set due = greatest(now(), d.due - less)
+    from (
+        select id from public.deliveries
+        where open and status = 'pending' and tries = 0 and waits_for is null and due > now()
+            and (lane is not null or notification_id in (
+                select id from public.digests where held))
+        for no key update skip locked
+    ) held
+    where d.id = held.id;
+    return null;
+end $$;
+
 CREATE FUNCTION public.quotabell_keep_parts(parent regclass, every text, first date, last date) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1639,6 +1660,8 @@ CREATE TRIGGER quotabell_delete_attempts AFTER DELETE ON public.deliveries REFER
 
 CREATE TRIGGER quotabell_endpoint BEFORE INSERT OR UPDATE OF subscription, endpoint_hash ON public.push_subscriptions FOR EACH ROW EXECUTE FUNCTION public.quotabell_endpoint();
 
+CREATE TRIGGER quotabell_interval_shortened AFTER UPDATE OF min_interval ON public.settings FOR EACH ROW WHEN ((new.min_interval < old.min_interval)) EXECUTE FUNCTION public.quotabell_interval_shortened();
+
 CREATE TRIGGER quotabell_rearm_queued BEFORE INSERT ON public.rearm_scopes FOR EACH ROW WHEN ((new.writers IS NULL)) EXECUTE FUNCTION public.quotabell_rearm_queued();
 
 CREATE TRIGGER quotabell_reopen AFTER UPDATE OF period_end ON public.token_usage FOR EACH ROW WHEN ((old.period_end IS DISTINCT FROM new.period_end)) EXECUTE FUNCTION public.quotabell_ring_trigger();
@@ -1819,6 +1842,8 @@ REVOKE ALL ON FUNCTION public.quotabell_forecast(state uuid, action text, why te
 
 REVOKE ALL ON FUNCTION public.quotabell_forecast_safely(state uuid, action text, why text, silent boolean, facts jsonb) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.quotabell_interval_shortened() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.quotabell_keep_parts(parent regclass, every text, first date, last date) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.quotabell_lately(blocks integer) FROM PUBLIC;
@@ -1930,6 +1955,7 @@ INSERT INTO public.quotabell_migrations (version) VALUES
     ('20261122000501'),
     ('20261122000601'),
     ('20261122000701'),
+    ('20261122000702'),
     ('20261122000801'),
     ('20261122000901');
 
@@ -1983,6 +2009,7 @@ SELECT public.quotabell_protect(
     'quotabell_endpoint()',
     'quotabell_forecast(uuid,text,text,boolean,jsonb)',
     'quotabell_forecast_safely(uuid,text,text,boolean,jsonb)',
+    'quotabell_interval_shortened()',
     'quotabell_keep_parts(regclass,text,date,date)',
     'quotabell_lately(integer)',
     'quotabell_lowest_threshold()',

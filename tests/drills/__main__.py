@@ -14,7 +14,9 @@ from tests.drills.events import events
 from tests.drills.ground import DurableCluster, Ground, durable_cluster, ground, temporary_folder
 from tests.drills.kill import kill
 from tests.drills.outage import outage
+from tests.drills.replicas import calm, replicas
 from tests.drills.report import Report
+from tests.drills.sick import sick
 from tests.drills.stop import stop
 
 
@@ -45,6 +47,21 @@ async def _bell(cluster: DurableCluster, ground: Ground, times: int, seed: int) 
         return await bell(cluster.create_database(), folder, times=times, seed=seed)
 
 
+async def _replicas(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        return await replicas(cluster.create_database(), folder, times=times, seed=seed)
+
+
+async def _calm(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        return await calm(cluster.create_database(), folder, times=times, seed=seed)
+
+
+async def _sick(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        return await sick(cluster.create_database(), folder, times=times, seed=seed)
+
+
 async def _events(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
     with temporary_folder() as folder:
         return await events(cluster.create_database(), folder, times=times, seed=seed)
@@ -61,6 +78,9 @@ DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]
     "freeze": _freeze,  # Postgres does not answer any more
     "stop": _stop,  # SIGTERM of the daemon
     "bell": _bell,  # SIGKILL at the named points of delivery, so often at each
+    "replicas": _replicas,  # the same of three daemons, SIGSTOP beyond a lease, LISTEN cut
+    "calm": _calm,  # three daemons, so many thousand deliveries, no fault and no duplicate
+    "sick": _sick,  # one push service hangs: by how much the others are late
     "events": _events,  # SIGKILL of two daemons that count usage events, while quotas change
     "described": _described,  # every operation of /openapi.json, and what it answers
 }

@@ -121,7 +121,7 @@ class Cluster:
             text=True,
             timeout=120,
             cwd=self.root,
-            **_identity(),
+            **identity(),
         )
         assert done.returncode == 0, f"{program} failed: {done.stderr}"
         return str(done.stdout)
@@ -182,7 +182,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 cwd=self.root,
-                **_identity(),
+                **identity(),
             )
 
     def _wait_ready(self, timeout: float) -> None:
@@ -249,7 +249,8 @@ def _unprivileged() -> pwd.struct_passwd:
         return pwd.getpwnam("nobody")
 
 
-def _identity() -> dict[str, Any]:
+def identity() -> dict[str, Any]:
+    """How to start a process as the user that servers run as here."""
     if os.geteuid() != 0:
         return {}
     user = _unprivileged()

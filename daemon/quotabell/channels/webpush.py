@@ -26,6 +26,7 @@ from yarl import URL
 from quotabell.channels.aes128gcm import Receiver
 from quotabell.channels.contract import Notification
 from quotabell.channels.guarded import TOTAL, Resolver, fault_of, open_session
+from quotabell.channels.refusals import Refusals
 from quotabell.channels.vapid import Keyring, VapidSigner
 from quotabell.channels.wire import Bound, Wire
 from quotabell.domain.endpoints import Endpoint, EndpointRules, Refusal
@@ -85,6 +86,7 @@ class WebPushChannel:
         self._wall = wall
         self._checked = lru_cache(_REMEMBERED)(self._check)
         self._text = lru_cache(_TEXTS)(_padded)
+        self._refusals = Refusals()
         self._stack = AsyncExitStack()
         self._public: Wire
         self._trusted: Wire
@@ -123,10 +125,11 @@ class WebPushChannel:
         return "" if isinstance(recipient, Outcome) else recipient.endpoint.origin
 
     async def send(self, notification: Notification, target: PushTarget) -> Outcome:
-        """One try, which may take up to three requests: a new token and a short form are
-        each tried at most once, and all of it ends within 10 seconds.
+        """One try, which may take up to four requests: a new token, a short form and a repetition
+        that the service itself suggests are each tried at most once, and all of it ends within
+        10 seconds. None if the service is refusing the key.
 
-        The outcome asks for nothing more: ``resign`` and ``short_form`` are False.
+        The outcome asks for nothing more: ``resign``, ``short_form`` and ``again`` are False.
         """
         recipient = self._recipient(target)
         if isinstance(recipient, Outcome):
@@ -134,16 +137,21 @@ class WebPushChannel:
         signer = self._signer(target.key_id)
         if signer is None:
             # Another replica may hold a newer key file; this one will after its reload.
-            return Outcome("retry", reason="key_missing")
+            return Outcome("retry", reason="key_missing", counts=False)
+        asked = (recipient.endpoint.origin, signer.key.id)
+        if wait := self._refusals.waits(*asked):
+            return Outcome("retry", None, "key_refused: paused", wait, counts=False)
         bound = Bound(TOTAL)
         try:
-            return await self._exchange(notification, recipient, signer)
+            outcome = await self._exchange(notification, recipient, signer)
         except asyncio.CancelledError:
             if not bound.broke():
                 raise
             return unreachable(Fault.TIMEOUT)
         finally:
             bound.lift()
+        self._refusals.heard(*asked, outcome, hash(target.endpoint))
+        return outcome
 
     def _recipient(self, target: PushTarget) -> _Recipient | Outcome:
         for value in (target.endpoint, target.p256dh, target.auth):
@@ -174,7 +182,7 @@ class WebPushChannel:
         """Ask, and ask again as the answers say."""
         text, form = self._text(tuple(notification.payload().items())), ""
         origin = recipient.endpoint.origin
-        may_resign = may_shorten = True
+        may_resign = may_shorten = may_repeat = True
         while True:
             header = signer.header(origin)
             outcome = await self._post(notification, recipient, header, text)
@@ -185,10 +193,12 @@ class WebPushChannel:
             elif outcome.short_form and may_shorten:
                 text, form = short_plaintext(notification), ": short form"
                 may_shorten = False
+            elif outcome.again and may_repeat:
+                may_repeat = False
             else:
                 break
         reason = outcome.reason + (form if outcome.kind == "sent" else "")
-        return replace(outcome, reason=reason, resign=False, short_form=False)
+        return replace(outcome, reason=reason, resign=False, short_form=False, again=False)
 
     async def _post(
         self, notification: Notification, recipient: _Recipient, authorization: str, text: bytes

@@ -40,6 +40,7 @@ class Outcome:
     origin_pause: bool = False  # the whole origin asked for a pause, not this receiver
     resign: bool = False  # sign a new VAPID token and try once more
     short_form: bool = False  # try once more with less text
+    again: bool = False  # try once more at once, as it is
     counts: bool = True  # False: throttled, so not one of the attempts that are limited
 
     def __post_init__(self) -> None:
@@ -76,6 +77,7 @@ _APPLE_REASONS: Final = frozenset(
     "MethodNotAllowed PayloadTooLarge PayloadEmpty TooManyRequests InternalServerError "
     "ServiceUnavailable Shutdown".split()
 )
+_AT_ONCE: Final = "errno 202"  # autopush: "immediate retry ok"
 # Words only: a token, key or path would need digits or more letters than one word has here.
 _WORDS: Final = re.compile(r"(?:[A-Za-z][A-Za-z-]{0,18}[,.;:]?(?: |$)){1,12}")
 
@@ -113,7 +115,10 @@ def classify(
         return Outcome("retry", status, "throttled", wait, origin_pause=everyone, counts=False)
     if status >= 500:
         paused = wait is not None and status == 503
-        return Outcome("retry", status, "server_error" + detail, wait, origin_pause=paused)
+        again = wait is None and status == 503 and said == _AT_ONCE
+        return Outcome(
+            "retry", status, "server_error" + detail, wait, origin_pause=paused, again=again
+        )
     if status in (408, 425):
         return Outcome("retry", status, "try_later", wait)
     return Outcome("failed", status, ("bad_request" if status == 400 else "refused") + detail)

@@ -66,13 +66,15 @@ where g.id = any (array(select notification_id from unsent));
 
 -- resume: deliveries whose predecessor has ended go when its interval is over, or not at all
 with over as materialized (
-    select d.id, p.finished_at,
+    -- The clock may have been set back since.
+    select d.id, case when p.finished_at > now() then now() else p.finished_at end as finished_at,
         coalesce(p.status = 'sent' or exists (
             select from attempts a where a.delivery_id = p.id and a.outcome = 'unknown'
         ), false) as arrived,
         -- What fires again after an end was told is worse than what was told.
         ended.ends and not coalesce(own.ends, d.told_level is null) as worse,
-        case when d.told_level > coalesce(last.told_level, 0) then null
+        case when d.told_level > coalesce(last.told_level, -1) then null
+            when last.finished_at > now() then now()
             else last.finished_at end as last_at
     from deliveries d
     left join deliveries p on p.id = d.waits_for

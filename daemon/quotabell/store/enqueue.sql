@@ -14,10 +14,12 @@ select pg_advisory_xact_lock(hashtextextended('quotabell digests', 0));
 -- What is told to a target depends on what it was told of the state and kind before ("was"), and on
 -- what is under way to it ("block"). An end goes only where the alert was told, and waits for what
 -- is under way. With an interval, what has not begun to go gives way to what is newer, and what is
--- not worse than what was told waits until the interval is over.
+-- not worse than what was told waits until the interval is over. Of what was made late, after newer
+-- messages, nobody is told. The database's clock may have been set back since what is past.
 --
 -- More than $3 alerts of a kind for one target become one delivery of a digest, which later ones
--- join until none came for $5 (of hundreds: $6), or for five times that. That takes the lock (alone), which $4 says is held; without it, nothing is
+-- join until none came for $5 (of hundreds: $6), or for five times that. What has something in its lane before it stays
+-- there, where order is kept. That takes the lock (alone), which $4 says is held; without it, nothing is
 -- done where a digest may have to be made or changed, and one row ("crowd") says so.
 with policy as materialized (
     select min_interval as pause, min_interval > '0' as damped from settings limit 1
@@ -138,17 +140,20 @@ with policy as materialized (
     having count(distinct u.id) = t.targets
 ), judged as materialized (
     select p.*, block.id as block_id, block.notification_id as block_notification,
+        block.id is not null and not block.digested as behind,
         case
-            when p.state_id is null or not p.resolves then true
+            when p.state_id is null then true
+            when later.told then false
+            when not p.resolves then true
             when block.id is not null and p.damped then block.told_level is not null
             else coalesce(block.told_level, was.told_level) is not null end as goes,
         block.id is not null and case
             when p.resolves then p.damped or block.digested
             when block.digested and block.told_level is null then true
-            else p.damped and p.told_level <= coalesce(block.told_level, 0) end as parked,
+            else p.damped and p.told_level <= coalesce(block.told_level, -1) end as parked,
         case
             when not p.damped or block.id is not null then now()
-            when p.told_level > coalesce(was.told_level, 0) then now()
+            when p.told_level > coalesce(was.told_level, -1) then now()
             else greatest(now(), was.at + p.pause) end as due,
         not p.resolves or was.told_level is not null as anyway,
         p.resolves and was.digested is not true
@@ -156,7 +161,8 @@ with policy as materialized (
         block.expires_at as block_expires_at
     from pairs p
     left join lateral (
-        select * from (
+        select place, told_level, digested, case when at > now() then now() else at end as at
+        from (
             (select d.place, d.told_level, d.finished_at as at, false as digested
             from deliveries d
             where d.lane = p.lane and d.arrived and d.place < p.place
@@ -198,14 +204,29 @@ with policy as materialized (
                 and (m.digest, m.notification) not in (select * from left_out)
         ) open
         where open.place > coalesce(was.place, 0)  -- else it has been overtaken
+            -- But one about many goes nevertheless, and no end is told before it.
+            or p.resolves and open.digested and open.told_level is not null
         order by place desc limit 1
     ) block on p.state_id is not null
+    cross join lateral (
+        select exists (
+            select from deliveries d where d.lane = p.lane and d.open and d.place > p.place
+        ) or exists (
+            select from deliveries d where d.lane = p.lane and d.arrived and d.place > p.place
+        ) or exists (
+            select from digest_members m
+            join deliveries d on d.notification_id = m.digest and d.channel = p.channel
+                and d.target = p.target
+            where m.state_id = p.state_id and m.kind = p.kind and m.place > p.place
+                and not m.superseded and (d.open or d.arrived)
+        ) as told
+    ) later
 ), timed as materialized (
     select id, channel, target, origin, subscriber, state_id, kind, episode, seq, place, alert_id,
         told_level, level, resolves, silence_id, by_lane, parked, anyway, created_at,
         case when parked then block_id end as waits_for,
         case when parked then block_notification end as awaits,
-        not parked and due > now() as held,
+        not parked and due > now() as held, behind and not parked as in_lane,
         case when parked then greatest(expires_at, block_expires_at) + pause + interval '60 seconds'
             when due > now() then greatest(expires_at, due + interval '60 seconds')
             else expires_at end as expires_at,
@@ -219,8 +240,8 @@ with policy as materialized (
     from digests g join unsent u on u.digest = g.id
 ), counted as materialized (
     select t.*, j.id as joins, state_id is not null and silence_id is null
-        and channel <> 'alertmanager' and (j.id is not null or count(*) over (
-            partition by channel, target, t.kind, resolves, t.held, t.awaits,
+        and channel <> 'alertmanager' and not in_lane and (j.id is not null or count(*) over (
+            partition by channel, target, t.kind, resolves, t.held, t.awaits, in_lane,
                 silence_id is null, state_id is null) > $3) as grouped
     from timed t
     left join lateral (

@@ -41,7 +41,7 @@ class SettlingStore:
         Returns those for which somebody held a row: to be tried again.
         """
         left: set[str] = set()
-        if any(one.outcome in ("sent", "gone") for one in recorded):
+        if any(one.outcome in ("sent", "gone") or _mismatch(one.reason) for one in recorded):
             text = msgspec.json.encode(recorded).decode()
             left.update(row["id"] for row in await self.database.fetch(_SQL["follow"], text))
         ended = {one.notification for one in recorded if one.status in ("failed", "expired")}
@@ -69,3 +69,7 @@ class SettlingStore:
         rows = await self.database.fetch(_SQL["forgotten"], *after, limit)
         await self.settle({str(row["id"]) for row in rows if row["due"]})
         return (rows[-1]["created_at"], rows[-1]["id"]) if len(rows) == limit else START
+
+
+def _mismatch(reason: str | None) -> bool:
+    return reason is not None and reason.startswith("key_mismatch")

@@ -3,8 +3,8 @@
 -- Written after the deliveries were committed, and never waiting for a lock: rows that somebody
 -- holds are skipped, and tried again later.
 
--- follow: notifications of which a delivery arrived are sent, and what a digest told of; subscriptions that are gone end, the
--- others had their last success now. The ids of what is left to do because somebody holds it.
+-- follow: notifications of which a delivery arrived are sent, and what a digest told of; subscriptions that are gone end, those
+-- made with another key say so until one arrives, the others had their last success now. The ids of what is left to do because somebody holds it.
 with told as materialized (
     select * from json_to_recordset($1::json) as t (
         notification uuid, subscription uuid, status text, outcome text, reason text)
@@ -22,15 +22,17 @@ with told as materialized (
     from arrived a where h.id = a.id
 ), concerned as materialized (
     select distinct on (subscription) subscription as id, outcome, reason from told
-    where outcome in ('sent', 'gone')
-    order by subscription, outcome
+    where outcome in ('sent', 'gone') or reason like 'key\_mismatch%'
+    order by subscription, outcome <> 'gone', outcome
 ), wanted as materialized (
     select c.*
     from concerned c
     join push_subscriptions p on p.id = c.id
-    where case when c.outcome = 'gone' then p.is_active
-        -- To the minute is enough: a busy browser's row is not written for every message.
-        else coalesce(p.last_success_at < now() - interval '1 minute', true) end
+    where case c.outcome when 'gone' then p.is_active
+        when 'sent' then p.reason = 'key_mismatch'
+            -- To the minute is enough: a busy browser's row is not written for every message.
+            or coalesce(p.last_success_at < now() - interval '1 minute', true)
+        else p.is_active and p.reason is distinct from 'key_mismatch' end
 ), free as materialized (
     select p.id, w.outcome, w.reason
     from wanted w
@@ -41,7 +43,9 @@ with told as materialized (
     update push_subscriptions s set
         last_success_at = case when f.outcome = 'sent' then now() else s.last_success_at end,
         is_active = s.is_active and f.outcome <> 'gone',
-        reason = case when f.outcome = 'gone' then f.reason else s.reason end
+        reason = case when f.outcome = 'gone' then f.reason
+            when f.outcome <> 'sent' then 'key_mismatch'
+            when s.reason = 'key_mismatch' then null else s.reason end
     from free f where s.id = f.id
 )
 select h.id::text from notification_history h
