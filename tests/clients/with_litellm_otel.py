@@ -10,12 +10,28 @@ import os
 import sys
 
 import litellm
+from litellm.integrations.custom_logger import CustomLogger
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from opentelemetry import trace
 
 
+class Last(CustomLogger):
+    """Told of each call after "otel" was: LiteLLM may log a call after it has returned."""
+
+    def __init__(self, calls):
+        super().__init__()
+        self._left = calls
+        self.told = asyncio.Event()
+
+    async def async_log_success_event(self, kwargs, response_obj, start_time, end_time):
+        self._left -= 1
+        if not self._left:
+            self.told.set()
+
+
 async def main(calls):
-    litellm.callbacks = ["otel"]
+    last = Last(calls)
+    litellm.callbacks = ["otel", last]
     for _ in range(calls):
         await litellm.acompletion(
             model="openai/gpt-5",
@@ -24,6 +40,7 @@ async def main(calls):
             api_key="none",
             user="alice",
         )
+    await asyncio.wait_for(last.told.wait(), 30)
     await GLOBAL_LOGGING_WORKER.flush()
     trace.get_tracer_provider().force_flush()
 

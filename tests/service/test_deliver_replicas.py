@@ -70,19 +70,20 @@ async def test_whatever_happens_an_older_message_never_follows_a_newer_one(
             [SENT, Outcome("retry", 503, "server_error", chance.uniform(0.0, 0.1), counts=False)]
         )
 
-    alerts = [await box.alert("alice") for _ in range(10)]
-    for n in range(5):
-        await box.subscribe("alice", endpoint(n))
+    # Of a user each: many for one target would be told in one message.
+    alerts = {f"user-{n}": await box.alert(f"user-{n}") for n in range(10)}
+    for n in range(50):
+        await box.subscribe(f"user-{n % 10}", endpoint(n))
     recorder = Recorder(answer)
     async with (
         station(dsn, {"webpush": recorder}, worker="one") as one,
         station(dsn, {"webpush": recorder}, worker="two") as two,
     ):
         for seq in range(1, 9):
-            for alert in alerts:
+            for user, alert in alerts.items():
                 last = "resolved" if seq == 8 else "firing"
                 await box.announce(
-                    "alice", alert=alert, seq=seq, transition=last, title=f"{alert} {seq}"
+                    user, alert=alert, seq=seq, transition=last, title=f"{alert} {seq}"
                 )
             for at in (one, two):
                 at.deliverer.wake()
