@@ -16,8 +16,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 # A busy machine can only make it look worse: its caches are shared, and pages take longer. What a
 # thread that only counts does to the loop grows as well.
 TRIES = 6
-# The others, which are much alike, are measured by `make bench`.
-FORMATS = ("litellm", "otlp-protobuf", "otlp-json", "events")
+# The others are measured by `make bench`.
+FORMATS = ("litellm", "otlp-protobuf", "events")
 
 
 @pytest.fixture(autouse=True)

@@ -215,7 +215,7 @@ async def test_a_channel_that_fails_is_told_over_the_others_by_whoever_runs(
             "update channel_health set failing_since = failing_since - interval '20m'"
         )
         async with daemon.running(config) as process:
-            await eventually(lambda: told(other, "channel"))
+            await eventually(lambda: told(other, "channel"), timeout=60)
             [(kind, data)] = told(other, "channel")
             assert (kind, data["subject"]) == ("alert.firing", "webhook ops")
             receiver.always = Reply(204)

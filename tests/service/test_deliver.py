@@ -480,7 +480,7 @@ async def test_no_secret_is_logged_counted_or_kept(
         await eventually(box.closed, timeout=20)
         tables = ("notification_history", "deliveries", "attempts", "delivery_pauses")
         kept = [str(await box.rows(f"select * from {table}")) for table in tables]
-        said = at.log.getvalue() + at.metrics.render().decode() + "".join(kept)
+        said = at.log.getvalue() + at.metrics.render() + "".join(kept)
 
     headers = {
         a.headers["authorization"].partition("t=")[2].partition(",")[0] for a in push.arrivals

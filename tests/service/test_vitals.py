@@ -119,7 +119,7 @@ async def test_every_table_that_grows_is_shown_in_the_form_that_prometheus_wants
 ) -> None:
     text = metrics.render()
 
-    assert check_metrics(text) == ""
+    assert check_metrics(text.encode()) == ""
     for name in ("table_bytes", "table_live_rows", "table_dead_rows"):
         assert {t: of_table(metrics, name, t) is not None for t in TABLES} == dict.fromkeys(
             TABLES, True
