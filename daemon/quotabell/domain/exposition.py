@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import NamedTuple, Protocol, TypeVar
 
 from quotabell.domain.burn import exhausts_at
-from quotabell.domain.events import KINDS, Kinds
-from quotabell.domain.folding import BANDS
+from quotabell.domain.events import KINDS
+from quotabell.domain.folding import BANDS, Summand
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
@@ -143,23 +142,6 @@ class Firing(Labelled, Protocol):
     def level(self) -> float: ...
 
 
-class Sum(Protocol):
-    """What of a running sum is exposed."""
-
-    @property
-    def user_id(self) -> str: ...
-    @property
-    def provider(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def kinds(self) -> Kinds: ...
-    @property
-    def requests(self) -> int: ...
-    @property
-    def cost_usd(self) -> Decimal: ...
-
-
 def escape(value: str) -> str:
     """A label value as the text format wants it: backslash, newline and quote escaped."""
     if "\\" in value or '"' in value or "\n" in value:
@@ -238,7 +220,7 @@ def _user(name: str) -> str:
     return f',user="{escape(name)}"'
 
 
-def sum_lines(total: Sum, user: bool = True) -> Lines:
+def sum_lines(total: Summand, user: bool = True) -> Lines:
     """A running sum's lines. A kind that never occurred has none, a cost of 0 neither."""
     labels = f'provider="{escape(total.provider)}",model="{escape(total.model)}"'
     if user:

@@ -19,8 +19,8 @@ from quotabell.domain.exposition import (
     SOURCE_FAMILIES,
     Exposed,
     Labelled,
-    Sum,
 )
+from quotabell.domain.folding import Summand
 from quotabell.errors import QuotabellError
 from quotabell.log import Logger
 from quotabell.service.chunks import Chunk
@@ -82,7 +82,7 @@ class UsageExposition:
         self._fold = fold
         self._log = log
         self.states: Part[Exposed] = Part(lambda: StateTable(state_name, fold.folding))
-        self.sums: Part[Sum] = Part(lambda: SumTable(fold.folding))
+        self.sums: Part[Summand] = Part(lambda: SumTable(fold.folding))
         self._burns: Part[Burning] = Part(
             lambda: QuotaTable(BURN_FAMILIES, state_name, exposition.burn_lines, fold.folding)
         )

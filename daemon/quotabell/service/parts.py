@@ -17,9 +17,8 @@ from quotabell.domain.exposition import (
     Family,
     Labelled,
     Lines,
-    Sum,
 )
-from quotabell.domain.folding import BANDS, Bands, FoldedSums, Folding
+from quotabell.domain.folding import BANDS, Bands, FoldedSums, Folding, Summand
 from quotabell.service.chunks import Chunk, pack
 
 _AT_A_TIME = 250  # rows: some 2 ms
@@ -171,7 +170,7 @@ class StateTable(QuotaTable[Exposed]):
         return [*super().content(), (SUBJECT_FAMILIES[0], _chunks(counted))]
 
 
-class SumTable(Table[Sum]):
+class SumTable(Table[Summand]):
     """Running sums, those of users without series of their own in one."""
 
     def __init__(self, folding: Folding) -> None:
@@ -184,7 +183,7 @@ class SumTable(Table[Sum]):
         self._folding = folding
         self._folded = FoldedSums()
 
-    def put(self, row: Sum) -> None:
+    def put(self, row: Summand) -> None:
         if self._folding.names(row.user_id):
             super().put(row)
         else:
