@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 
 from bench import (
+    answers,
     arrays,
     bell,
     bell_claim,
@@ -36,6 +37,7 @@ BENCHES: dict[str, Callable[[int], AsyncIterator[Comparison | Figure]]] = {
     "settling": settling.run,
     "page": page.run,
     "stall": stall.run,
+    "answers": answers.run,
 }
 
 

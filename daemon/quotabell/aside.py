@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 MANY = 1_000  # items; on fewer it takes some milliseconds, and a thread would cost more
@@ -27,8 +29,30 @@ def undisturbed(work: Callable[[], T]) -> T:
     Among the objects that a large body gives that takes a tenth of a second and more, during
     which no other thread runs.
     """
-    gc.disable()
-    try:
+    with _collector.paused():
         return work()
-    finally:
-        gc.enable()
+
+
+class _Collector:
+    """The collector of circular garbage, which a process has one of: it runs again when the last
+    of those that work at the same time has ended, not the first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._working = 0
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        with self._lock:
+            self._working += 1
+            gc.disable()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._working -= 1
+                if not self._working:
+                    gc.enable()
+
+
+_collector = _Collector()

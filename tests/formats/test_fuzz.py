@@ -148,7 +148,8 @@ def test_mutated_requests_are_read_or_refused(name: str, seed: int, in_steps: bo
     with pytest.MonkeyPatch.context() as patch:
         if in_steps:  # as if it were large
             patch.setattr(json_reader, "_STEP", 200)
-            for module in (json_reader, received, litellm, events, snapshot):
+            patch.setattr(json_reader, "AT_ONCE", 1000)
+            for module in (received, litellm, events, snapshot):
                 patch.setattr(module, "LARGE", 1000)
             patch.setattr(otlp_proto, "_LARGE", 100)
         found = decode(name, body)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from quotabell.errors import Malformed, TooLarge
 from quotabell.formats import items, json_reader
-from quotabell.formats.json_reader import Reader, compact
+from quotabell.formats.json_compact import compact
+from quotabell.formats.json_reader import Reader
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 SCALARS = st.none() | st.booleans() | st.integers(-(10**18), 10**18) | TEXTS | st.just(1.25e-7)
@@ -30,7 +31,7 @@ def step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
     """Windows so small that values cross their edges, and so large that none does."""
     monkeypatch.setattr(json_reader, "_STEP", request.param)
     monkeypatch.setattr(json_reader, "_SETTLED", min(16, request.param))
-    monkeypatch.setattr(json_reader, "LARGE", 16 * request.param)
+    monkeypatch.setattr(json_reader, "AT_ONCE", 16 * request.param)
     return int(request.param)
 
 
@@ -43,7 +44,7 @@ def test_each_element_is_what_it_is_at_once(
     body = json.dumps(values, ensure_ascii=ascii_only, indent=indent).encode()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_reader, "_STEP", size)
-        patch.setattr(json_reader, "LARGE", 1000 * size)
+        patch.setattr(json_reader, "AT_ONCE", 1000 * size)
         reader = Reader(body)
         assert [reader.value() for _ in reader.elements()] == values
         reader = Reader(memoryview(body))
@@ -70,6 +71,70 @@ def test_of_a_large_value_long_texts_are_left_out(escape: str) -> None:
     left = first["messages"][0]
     assert left == first["messages"][1]["b"]
     assert len(left) == 64
+
+
+def test_of_a_large_item_long_arrays_are_left_out() -> None:
+    call = {"id": "a", "usage": {"details": [1, 2]}, "n": 7}
+    long = {"vector": [0.25] * (MIB // 4), "messages": [{"role": "user"}] * (MIB // 8)}
+    (found,) = items.each(json.dumps([call | long]).encode(), 1)
+
+    assert json.loads(found) == call | {"vector": [], "messages": []}
+
+
+def test_of_a_large_value_arrays_of_objects_stay() -> None:
+    points = [{"at": n, "buckets": [n] * 30} for n in range(12_000)]
+    value = {"points": points, "vector": list(range(300_000)), "name": "m"}
+    reader = Reader(json.dumps(value).encode())
+
+    assert reader.value(dict) == value | {"vector": []}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"a":{' + b",".join(b'"%d":1' % n for n in range(300_000)) + b"}}]",
+        b"[{" + b",".join(b'"%d":{"b":"%s"}' % (n, b"c" * 900) for n in range(10_000)) + b"}]",
+    ],
+    ids=["no object ends for long", "too much for one step"],
+)
+def test_an_item_that_would_be_decoded_in_one_long_step_is_refused(body: bytes) -> None:
+    with pytest.raises(TooLarge, match="bytes"):
+        list(items.each(body, 1))
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"vector": [0.125] * 400_000},
+        {"texts": ["t" * 20] * 150_000},
+        {"nested": [[]] * 800_000},
+        {"messages": [{"role": "user", "content": "z" * 500}] * 6_000},
+    ],
+    ids=lambda item: next(iter(item)),
+)
+def test_no_single_step_decodes_much_of_a_large_item(
+    item: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other threads run between objects and between calls: none reads over 2 MiB without."""
+    steps = []
+
+    class Decoder(json.JSONDecoder):
+        def raw_decode(self, text: str, at: int = 0) -> tuple[Any, int]:
+            steps.append(longest_without_an_object(text[at:]))
+            return super().raw_decode(text, at)
+
+    monkeypatch.setattr(json, "JSONDecoder", Decoder)
+    body = json.dumps([item | {"litellm_call_id": "a"}]).encode()
+    assert len(body) > 2.5e6
+    (found,) = items.each(body, 1)
+
+    assert json.loads(found)["litellm_call_id"] == "a"
+    assert len(found) < 1_000_000
+    assert 0 < max(steps) <= 2 * MIB
+
+
+def longest_without_an_object(text: str) -> int:
+    return max(map(len, text.split("}")))
 
 
 def test_names_and_values_of_an_object_come_in_order(step: int) -> None:
@@ -108,7 +173,7 @@ def test_what_is_broken_is_told_by_its_place(body: bytes, fault: str) -> None:
 def test_whatever_is_sent_is_read_or_refused(body: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_reader, "_STEP", 18)
-        patch.setattr(json_reader, "LARGE", 40)
+        patch.setattr(json_reader, "AT_ONCE", 40)
         try:
             list(items.each(body, 100))
         except (Malformed, TooLarge, items.Rejected):
@@ -133,7 +198,7 @@ def test_hostile_text_costs_no_more_than_its_size(
     body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json_reader, "_STEP", 32 * 1024)
-    monkeypatch.setattr(json_reader, "LARGE", 128 * 1024)
+    monkeypatch.setattr(json_reader, "AT_ONCE", 128 * 1024)
     tracemalloc.start()
     begun = time.thread_time()
     try:

@@ -2,8 +2,7 @@
 
 While one call decodes, no other thread runs, the event loop's neither; 30 MB take it for 50 ms.
 So only a window of the text is decoded at a time, in which the values are read one by one. A
-value that fits into no window is read without its long texts, which may be prompts and answers,
-but are no name, id or count.
+value that fits into no window is read without what is long in it (`json_compact`).
 """
 
 from __future__ import annotations
@@ -12,67 +11,21 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from typing import Any
 
-from quotabell.errors import Malformed, TooLarge
+from quotabell.errors import Malformed
 from quotabell.formats import json_text
+from quotabell.formats.json_compact import AT_ONCE, Body, compact
 
-Body = bytes | memoryview
+__all__ = ["LARGE", "Body", "Reader"]
 
 LARGE = 8 * 1024 * 1024
-"""Bytes of JSON that are decoded at once."""
+"""Bytes of JSON that are decoded at once, if nothing is to be made of most of them."""
 
-_STEP = 1024 * 1024  # bytes that a window grows by, and that are looked through at once
-_LONG = 64 * 1024  # bytes of a text that is left out of a value that is itself large
-_TEXT_STEP = 128 * 1024  # bytes of a text that are looked through at once
+_STEP = 1024 * 1024  # bytes that a window grows by
 _SETTLED = 16  # characters; what is further from a window's end stays as it is, right or wrong
 
 _SOLID = re.compile(r"[^ \t\r\n]")
-_MARK = re.compile(rb'["{}\[\]]')
-_WITHIN = re.compile(rb'(?:[^"\\]|\\.)*+', re.DOTALL)
-_QUOTE = ord('"')
-
-
-def compact(body: Body, start: int) -> tuple[bytes, int]:
-    """The value that begins at ``start``, long texts in it replaced by their digests, and where
-    it ends. It may be broken in every other way; Malformed if it has no end, TooLarge if it holds
-    more than some `json_text.MAX_VALUES` values.
-    """
-    out, depth, kept, at, marks = bytearray(), 0, start, start, 0
-    while at < len(body):
-        mark = _MARK.search(body, at, at + _STEP)
-        if mark is None:
-            at += _STEP
-            continue
-        at, marks = mark.end(), marks + 1
-        if mark[0] == b'"':
-            end = _string_end(body, at)
-            if end - at > _LONG:
-                out += body[kept:at]
-                out += sha256(body[at : end - 1]).hexdigest().encode()
-                kept = end - 1
-            at = end
-        else:
-            depth += 1 if mark[0] in b"{[" else -1
-        if depth <= 0:
-            out += body[kept:at]
-            return bytes(out), at
-        if marks > json_text.MAX_VALUES:
-            raise TooLarge("a value holds too many others")
-    raise Malformed("broken JSON: it ends within a value")
-
-
-def _string_end(body: Body, start: int) -> int:
-    """Behind the quote that ends the text which begins at ``start``."""
-    while within := _WITHIN.match(body, start, start + _TEXT_STEP):
-        end = within.end()
-        if end >= len(body) or (end == start and body[end] != _QUOTE):
-            break
-        if body[end] == _QUOTE:
-            return end + 1
-        start = end
-    raise Malformed("broken JSON: it ends within a text")
 
 
 class Reader:
@@ -107,8 +60,8 @@ class Reader:
         return self._decoded(json.JSONDecoder(object_hook=hook or _same))[0]
 
     def raw(self) -> bytes:
-        """The JSON of the value that comes; only its form is looked at."""
-        return self._decoded(json.JSONDecoder(object_pairs_hook=_nothing))[1]
+        """The JSON of the item that comes; only its form is looked at."""
+        return self._decoded(json.JSONDecoder(object_pairs_hook=_nothing), item=True)[1]
 
     def skip(self) -> None:
         """Pass over the value that comes."""
@@ -171,9 +124,9 @@ class Reader:
         self._text, self._at = rest + text, 0
         self._next += used
 
-    def _decoded(self, decoder: json.JSONDecoder) -> tuple[Any, bytes]:
+    def _decoded(self, decoder: json.JSONDecoder, *, item: bool = False) -> tuple[Any, bytes]:
         self.peek()
-        while len(self._text) - self._at <= LARGE:
+        while len(self._text) - self._at <= AT_ONCE:
             try:
                 found, end = decoder.raw_decode(self._text, self._at)
             except RecursionError:
@@ -190,12 +143,12 @@ class Reader:
                     self._at = end
                     return found, raw
             self._slide()
-        return self._large(decoder)
+        return self._large(decoder, item)
 
-    def _large(self, decoder: json.JSONDecoder) -> tuple[Any, bytes]:
-        """A value that is large, from what is left of it without its long texts."""
+    def _large(self, decoder: json.JSONDecoder, item: bool) -> tuple[Any, bytes]:
+        """A value that is large, from what is left of it."""
         start = self._next - len(self._text[self._at :].encode())
-        raw, self._next = compact(self._body, start)
+        raw, self._next = compact(self._body, start, item=item)
         self._text, self._at = "", 0
         self._slide()
         json_text.bounded(raw)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import mmap
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from aiohttp import hdrs, web
@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import PayloadEncodingError
 from quotabell.aside import undisturbed
 from quotabell.errors import Malformed, TooLarge, UnsupportedType
 from quotabell.formats.json_reader import Body
+from quotabell.http.bodies import BODIES, Share
 
 OFF_LOOP_FROM = 256 * 1024  # bytes; larger bodies are decoded in a thread
 _PIECE = 64 * 1024  # bytes that are decompressed at once
@@ -25,28 +26,59 @@ T = TypeVar("T")
 async def read(request: web.Request, limit: int) -> Body:
     """The body, decompressed, at most ``limit`` bytes.
 
-    Raises TooLarge, UnsupportedType (an encoding other than gzip and deflate) or Malformed
-    (not what its Content-Encoding says).
+    Raises TooLarge, UnsupportedType (an encoding other than gzip and deflate), Malformed (not
+    what its Content-Encoding says) or Unavailable (too many large bodies at once).
     """
     if request.content_length is not None and request.content_length > limit:
         raise TooLarge(_too_large(limit))
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() or "identity"
+    if encoding != "identity" and encoding not in _ENCODINGS:
+        raise UnsupportedType(f"Content-Encoding {encoding[:50]!r}; gzip and deflate are read")
+    if encoding == "identity" and request.content_length:
+        if request.content_length < OFF_LOOP_FROM:
+            return await _received(request.read())
+    return await _shared(request, encoding, limit)
+
+
+async def _shared(request: web.Request, encoding: str, limit: int) -> Body:
+    """A body that may be large, with a share of the room for these for as long as it is there."""
+    unpacked = 0 if encoding == "identity" else limit
+    shares: list[Share] = []
+
+    async def share(size: int) -> None:
+        if not shares:
+            shares.append(await request.app[BODIES].share(size))
+
     try:
-        body: Body
-        if request.content_length and request.content_length < OFF_LOOP_FROM:
-            body = await request.read()
-        else:
-            body = await _chunks(request, limit)
+        if (request.content_length or 0) >= OFF_LOOP_FROM:
+            await share((request.content_length or 0) + unpacked)
+        sent = await _received(_chunks(request, limit, lambda: share(limit + unpacked)))
+        found = await _unpacked(sent.filled(), encoding, limit, share) if unpacked else sent
+    except BaseException:
+        for held in shares:
+            held.shrink(0)
+        raise
+    for held in shares:
+        held.shrink(found.size)
+        found.kept_for(held)
+    return found.filled()
+
+
+async def _unpacked(
+    sent: Body, encoding: str, limit: int, share: Callable[[int], Awaitable[None]]
+) -> _Room:
+    inflater = _Inflater(sent, encoding, limit)
+    if not inflater.advance(OFF_LOOP_FROM):
+        await share(limit)
+        await asyncio.to_thread(inflater.advance, limit + 1)
+    return inflater.plain
+
+
+async def _received(reading: Awaitable[T]) -> T:
+    try:
+        return await reading
     except (web.RequestPayloadError, PayloadEncodingError):
         raise Malformed("the body does not arrive as its headers say") from None
-    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower()
-    if encoding in ("", "identity"):
-        return body
-    if encoding not in _ENCODINGS:
-        raise UnsupportedType(f"Content-Encoding {encoding[:50]!r}; gzip and deflate are read")
-    inflater = _Inflater(body, encoding, limit)
-    if not inflater.advance(OFF_LOOP_FROM):
-        await asyncio.to_thread(inflater.advance, limit + 1)
-    return inflater.plain.filled()
 
 
 async def decoded(body: Body, decode: Callable[[Body], T]) -> T:
@@ -66,15 +98,19 @@ def expect_json(request: web.Request) -> None:
         raise UnsupportedType(f"Content-Type {kind[:80]!r}; send application/json")
 
 
-async def _chunks(request: web.Request, limit: int) -> Body:
+async def _chunks(
+    request: web.Request, limit: int, on_large: Callable[[], Awaitable[None]]
+) -> _Room:
     """A body that is large, or whose length was not declared, piece by piece.
 
     `Request.read` puts as many pieces together as there are, which takes too long at once.
     """
     room = _Room(limit)
     async for chunk in request.content.iter_any():
+        if room.size + len(chunk) > OFF_LOOP_FROM:
+            await on_large()
         room.add(chunk)
-    return room.filled()
+    return room
 
 
 class _Room:
@@ -103,6 +139,13 @@ class _Room:
         else:
             self._pages[self.size : end] = piece
         self.size = end
+
+    def kept_for(self, share: Share) -> None:
+        """Give a share back when what was added is gone."""
+        if self._pages is None:
+            share.shrink(0)
+        else:
+            share.give_back_with(self._pages)
 
     def filled(self) -> Body:
         """What was added."""

@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 from quotabell.errors import QuotabellError
 from quotabell.http import cors, openapi
 from quotabell.http.auth import Caller, Forbidden, Gate, Unauthorized
+from quotabell.http.bodies import BODIES, Bodies
 from quotabell.http.problem import from_error, problem
 from quotabell.http.route import Handler, Route
 from quotabell.log import Logger
@@ -38,6 +39,7 @@ def mount(
     A catch-all instead of a middleware: a middleware would cost every request.
     """
     routes = tuple(routes)
+    app[BODIES] = Bodies()
     app[ROUTES] = (*routes, openapi.route([r for r in routes if r.described]))
     by_path: dict[str, list[Route]] = {}
     for route in app[ROUTES]:
