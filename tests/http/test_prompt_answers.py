@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -46,13 +47,15 @@ async def ringing(
     hanging: Receiver, own_database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Client]:
     """A daemon of which every user's first call rings, over a channel that never answers."""
+    channel = {"name": "stuck", "type": "webhook", "url": f"{hanging.origin}/hook"}
+    channel["secret"] = "whsec_" + b64encode(bytes(32)).decode()
     config = configure(
         tmp_path_factory.mktemp("ringing"),
         own_database.dsn,
         quotas=[
             {"name": "tiny", "per": ["user"], "limit": 10, "window": "day", "thresholds": [50]}
         ],
-        channels=[{"name": "stuck", "type": "webhook", "url": f"{hanging.origin}/hook"}],
+        channels=[channel],
     )
     async with serving(config) as client:
         yield client
