@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from time import process_time, time_ns
+from time import perf_counter, process_time, time_ns
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -204,15 +204,16 @@ async def longest_hold(work: Coroutine[Any, Any, Any]) -> float:
     """The longest time that the loop did not go round during some work, in seconds.
 
     Of the processor's time for this process, so that other programs of the machine count less;
-    without the time that the loop's thread waited for a processor: other threads of the process
-    may run meanwhile, and need not stop, since nobody asks them to.
+    and only that share of it in which the loop's thread did not itself wait for a processor:
+    meanwhile other threads of the process run on with nobody to ask them to stop.
     """
     done = asyncio.create_task(work)
-    longest, last, waited = 0.0, process_time(), _waited()
+    longest, last = 0.0, (process_time(), perf_counter(), _waited())
     while not done.done():
         await asyncio.sleep(0.001)
-        took = process_time() - last - (_waited() - waited)
-        longest, last, waited = max(longest, took), process_time(), _waited()
+        now = (process_time(), perf_counter(), _waited())
+        ran, passed, waited = (new - old for new, old in zip(now, last, strict=True))
+        longest, last = max(longest, ran * max(0.0, 1 - waited / passed)), now
     await done
     return longest
 
