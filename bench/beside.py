@@ -93,7 +93,8 @@ async def _scraped(url: str) -> AsyncIterator[None]:
     )
     try:
         assert process.stdout is not None
-        assert await process.stdout.readline() == b"scraping\n"
+        async with asyncio.timeout(120):
+            assert await process.stdout.readline() == b"scraping\n"
         yield
         said, _ = await process.communicate(b"\n")
         assert int(said) > SECONDS / EVERY / 2, said

@@ -17,11 +17,12 @@ def main(url: str, every: float, token: str) -> None:
     while not select.select([sys.stdin], [], [], max(0.0, due - time.monotonic()))[0]:
         due += every
         with urlopen(Request(url, headers=headers), timeout=60) as answer:
-            assert answer.headers["Content-Encoding"] == "gzip"
+            packed = answer.headers["Content-Encoding"] == "gzip"
             answer.read()
-        if made == 0:
+        if packed and not made:  # what stood still first refreshes, and has nothing to tell so far
             print("scraping", flush=True)
-        made += 1
+        assert packed or not made
+        made += packed
     print(made - 1)
 
 
