@@ -162,9 +162,10 @@ class UsageExposition:
             try:
                 await self._refresh()
                 pause, read = max(pause, 4 * (monotonic() - started)), started
-            except QuotabellError:
-                if started - read > _STALE_AFTER:
+            except QuotabellError as error:
+                if started - read > _STALE_AFTER and self._fresh.is_set():
                     self._fresh.clear()
+                    self._log.warning("no usage in /metrics: it cannot be read", reason=str(error))
             await _wait(self._hurry, asyncio.get_running_loop().time() + pause)
 
     async def _refresh(self) -> None:
