@@ -46,7 +46,7 @@ async def peer(name: str, *arguments: str) -> AsyncIterator[str]:
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(180):  # with a million series to make
             said = (await process.stdout.readline()).decode().strip()
         assert said, f"{name} did not start"
         yield said

@@ -13,6 +13,7 @@ import aiohttp
 from tests.support import daemon as daemons
 from tests.support import stall
 from tests.support.load import Connection
+from tests.support.waiting import eventually
 
 from bench.bell import Figure
 from bench.ground import BEARER, TOKEN, durable_cluster, ours, peer, report
@@ -56,7 +57,9 @@ async def _compared(series: int, pairs: int) -> Comparison:
             ours(Path(made) / "daemon", database, **_ALL) as daemon,
             peer("generate_latest", str(states)) as stock,
         ):
-            await _fill(daemon, states)
+            await fill(daemon, states)
+
+            await ready(daemon)
 
             async def own() -> float:
                 return await _rate(f"{daemon}/metrics?collect[]=usage", daemon, states)
@@ -75,8 +78,9 @@ async def _held(series: int, rounds: int) -> Figure:
         dsn = cluster.create_database().dsn
         config = daemons.configure(Path(made) / "daemon", dsn, auth=auth, **_ALL)
         async with daemons.running(config) as running:
-            await _fill(running.url, states)
+            await fill(running.url, states)
             url = f"{running.url}/metrics?collect[]=usage"
+            await ready(running.url)
             await _rate(url)
             with stall.as_started():
                 for _ in range(rounds):
@@ -107,7 +111,19 @@ async def _rate(url: str, daemon: str = "", states: int = 0) -> float:
     return 1 / median(took)
 
 
-async def _fill(daemon: str, states: int) -> None:
+async def ready(daemon: str) -> None:
+    """Wait until the first refresh has been made, for which no scrape waits for long."""
+
+    async def shown() -> bool:
+        async with session.get(f"{daemon}/metrics?collect[]=usage") as response:
+            return len(await response.read()) > 0
+
+    async with aiohttp.ClientSession(headers=BEARER) as session:
+        await eventually(shown, timeout=120)
+
+
+async def fill(daemon: str, states: int) -> None:
+    """Report so many states."""
     for start in range(0, states, ITEMS):
         await _send(daemon, range(start, min(start + ITEMS, states)))
 

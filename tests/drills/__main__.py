@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from tests.drills.bell import bell
 from tests.drills.described import described
 from tests.drills.events import events
+from tests.drills.failover import failover
 from tests.drills.ground import DurableCluster, Ground, durable_cluster, ground, temporary_folder
 from tests.drills.kill import kill
 from tests.drills.outage import outage
@@ -72,6 +73,11 @@ async def _described(cluster: DurableCluster, ground: Ground, times: int, seed: 
         return await described(cluster.create_database(), folder, times=times, seed=seed)
 
 
+async def _failover(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        return await failover(cluster.create_database(), folder, times=times, seed=seed)
+
+
 DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]]] = {
     "kill": _kill,  # SIGKILL of the daemon
     "cut": _cut,  # immediate stop of Postgres
@@ -82,6 +88,7 @@ DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]
     "calm": _calm,  # three daemons, so many thousand deliveries, no fault and no duplicate
     "sick": _sick,  # one push service hangs: by how much the others are late
     "events": _events,  # SIGKILL of two daemons that count usage events, while quotas change
+    "failover": _failover,  # SIGKILL of whichever of two leads, under a Prometheus
     "described": _described,  # every operation of /openapi.json, and what it answers
 }
 

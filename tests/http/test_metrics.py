@@ -322,9 +322,9 @@ async def test_what_fires_is_shown_at_its_level_until_it_ends(client: Client):
 
     for used, level in ((9_100, 90.0), (12_000, 100.0)):
         await client.update(snapshot(model="loud", tokensUsed=used))
-        await eventually(partial(shows, [("threshold", level)]), timeout=3)
+        await eventually(partial(shows, [("threshold", level)]))
     await client.update(snapshot(model="loud", tokensUsed=10))
-    await eventually(partial(shows, []), timeout=3)
+    await eventually(partial(shows, []))
 
 
 async def test_of_two_alerts_of_one_name_the_later_episode_is_shown():

@@ -35,7 +35,8 @@ from quotabell.store.usage import UsageStore
 
 REFRESH_EVERY = 0.5  # seconds, at least; and never more than a fifth of the time
 SCRAPED_WITHIN = 60.0  # refreshing goes on this long after a scrape
-_FIRST_WAIT = 2.0
+_STALE_AFTER = 30.0  # seconds without a refresh: older figures would look like sums that fell
+_WAIT = 5.0  # of the 10 that Prometheus waits for
 _FOLDS = 3  # of one refresh: what is folded gives a few series, too
 
 
@@ -92,7 +93,10 @@ class UsageExposition:
         self._sources = Part(source_table)
         self._scraped = -SCRAPED_WITHIN
         self._wanted = asyncio.Event()
-        self._fresh = asyncio.Event()
+        self._fresh = asyncio.Event()  # what is held was read lately
+        self._refreshed = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._at_least = 0  # series that no folding makes fewer
 
     def show(self, counted: Counted) -> None:
         """Show what a commit of usage events changed."""
@@ -107,25 +111,46 @@ class UsageExposition:
 
     async def render(self, openmetrics: bool = False) -> list[Chunk]:
         """The usage families in chunks; the first scrape after a pause waits for one refresh,
-        bounded. OpenMetrics' last line is not among them."""
+        bounded. Nothing where none succeeds: another replica may have shown newer sums.
+        OpenMetrics' last line is not among them."""
         now = monotonic()
         idle, self._scraped = now - self._scraped > SCRAPED_WITHIN, now
         if idle:
             self._fresh.clear()
         self._wanted.set()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FIRST_WAIT):
-                await self._fresh.wait()
-        await self.sums.catch_up()
-        await self.states.catch_up()
+        until = asyncio.get_running_loop().time() + _WAIT
+        await _wait(self._fresh, until)
+        await self._catch_up()
+        while self._too_many() and await self._next_refresh(until):
+            await self._catch_up()
+        if not self._fresh.is_set():
+            return []
         content = [family for part in self._parts() for family in part.content()]
         return list(exposition.render(content, Chunk, openmetrics))
+
+    def _too_many(self) -> bool:
+        """Whether a refresh would fold users."""
+        series = self._series()
+        return self._fold.too_many(series) and series > self._at_least
+
+    async def _next_refresh(self, until: float) -> bool:
+        self._refreshed.clear()
+        self._hurry.set()
+        return await _wait(self._refreshed, until)
+
+    async def _catch_up(self) -> None:
+        await self.sums.catch_up()
+        await self.states.catch_up()
+
+    def _series(self) -> int:
+        return sum(part.series for part in self._parts())
 
     def _parts(self) -> tuple[Part[Any], ...]:
         return (self.sums, self.states, self._burns, self._alerts, self._sources)
 
     async def run(self) -> None:
         """Refresh for ever while somebody scrapes."""
+        read = monotonic()
         while True:
             await self._wanted.wait()
             started = monotonic()
@@ -133,10 +158,15 @@ class UsageExposition:
                 self._wanted.clear()
                 continue
             pause = REFRESH_EVERY
-            with contextlib.suppress(QuotabellError):
+            self._hurry.clear()
+            try:
                 await self._refresh()
-                pause = max(pause, 4 * (monotonic() - started))
-            await asyncio.sleep(pause)
+                pause, read = max(pause, 4 * (monotonic() - started)), started
+            except QuotabellError as error:
+                if started - read > _STALE_AFTER and self._fresh.is_set():
+                    self._fresh.clear()
+                    self._log.warning("no usage in /metrics: it cannot be read", reason=str(error))
+            await _wait(self._hurry, asyncio.get_running_loop().time() + pause)
 
     async def _refresh(self) -> None:
         await self._fold.follow()
@@ -145,10 +175,12 @@ class UsageExposition:
             if not await self._fold_if_too_many():
                 break
             await self._read()
+        self._at_least = self._series()
         self._fresh.set()
+        self._refreshed.set()
 
     async def _fold_if_too_many(self) -> bool:
-        series = sum(part.series for part in self._parts())
+        series = self._series()
         if not self._fold.too_many(series):
             return False
         counts = [part.owned() for part in self._parts()]
@@ -161,3 +193,11 @@ class UsageExposition:
         await self._burns.refresh(self._samples.burning())
         await self._alerts.refresh(self._levels.firing())
         await self._sources.refresh(self._source_store.all())
+
+
+async def _wait(event: asyncio.Event, until: float) -> bool:
+    """Whether it came before this time of the event loop."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(until):
+            await event.wait()
+    return event.is_set()

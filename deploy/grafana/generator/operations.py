@@ -72,13 +72,14 @@ def _headline() -> Row:
             stat(
                 "Replicas",
                 "Daemons that are scraped now.",
-                f"count(quotabell_build_info{{{OF}}})",
+                f"count(quotabell_build_info{{{OF}}}) or vector(0)",
+                steps=GOOD,
             ),
             stat(
                 "Leaders",
                 "Replicas that hold the lease of evaluation: one, for a moment none.",
                 f"sum(quotabell_leader{{{OF}}})",
-                steps=GOOD,
+                steps=(*GOOD, ("orange", 2)),
             ),
             stat(
                 "Database",
@@ -119,7 +120,7 @@ def _headline() -> Row:
                 "Reports refused",
                 "In the time shown: rejected for what they say, or told to come again.",
                 f'sum(increase(quotabell_ingest_events_total{{{OF},outcome=~"rejected|'
-                'unavailable"}[$__range])) or vector(0)',
+                f'unavailable"}}[$__range])) or 0 * count(quotabell_build_info{{{OF}}})',
                 steps=(("green", None), ("orange", 1.0)),
             ),
         ],
@@ -338,7 +339,7 @@ def _tables() -> Row:
                     Column("Dead rows", dead),
                     Column(
                         "Dead share",
-                        f"{dead} / ({dead} + {live})",
+                        f"{dead} / ({dead} + {live} > 0)",
                         "percentunit",
                         (("green", None), ("yellow", 0.2), ("red", 0.4)),
                     ),

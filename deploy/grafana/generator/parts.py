@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 Json = dict[str, Any]
@@ -161,8 +161,10 @@ def lines(
     steps: Steps = NEUTRAL,
     stacked: bool = False,
     maximum: float | None = None,
+    colors: Mapping[str, str] | None = None,
 ) -> Json:
-    """Series over time, with the levels of ``steps`` as dashed lines."""
+    """Series over time, with the levels of ``steps`` as dashed lines; ``colors``: of series by
+    their names."""
     field = _field(unit, steps)
     field |= {"min": 0} | ({"max": maximum} if maximum is not None else {})
     field["color"] = {"mode": "palette-classic"}
@@ -184,7 +186,17 @@ def lines(
         },
         "tooltip": {"mode": "multi", "sort": "desc"},
     }
-    return _panel("timeseries", title, description, _queries(queries), field, options)
+    panel = _panel("timeseries", title, description, _queries(queries), field, options)
+    panel["fieldConfig"]["overrides"] = [_colored(*item) for item in (colors or {}).items()]
+    return panel
+
+
+def _colored(name: str, color: str) -> Json:
+    value = {"mode": "fixed", "fixedColor": color}
+    return {
+        "matcher": {"id": "byName", "options": name},
+        "properties": [{"id": "color", "value": value}],
+    }
 
 
 def signed(panel: Json) -> Json:

@@ -26,6 +26,7 @@ STATE = "quota, provider, model, user"
 NAME = "{{quota}} {{provider}}/{{model}} {{user}}"
 LEVELS = (("green", None), ("yellow", 75.0), ("orange", 90.0), ("red", 100.0))
 SOON = (("red", None), ("orange", 3600.0), ("green", 4 * 3600.0))
+BANDS = {"0-50": "green", "50-75": "blue", "75-90": "yellow", "90-100": "orange", "over": "red"}
 SHOWN = 10
 
 
@@ -59,6 +60,7 @@ SUBJECTS = "quotabell_quota_subjects"
 RATIO = of_state(USED_RATIO)
 LEVEL = f"max by ({STATE}, kind) (quotabell_alert_level_percent{{{QUOTAS}}})"
 EXHAUSTION = of_state(EXHAUSTS)
+KNOWN = f"count({RATIO})"  # nothing if nothing is known: no zero that would calm people
 NAMES = '{__name__=~"quotabell_quota_used_tokens|quotabell_requests_total"'
 
 
@@ -99,25 +101,25 @@ def _headline() -> Row:
             stat(
                 "Exhausted",
                 "Quotas whose limit is reached or exceeded.",
-                f"count({RATIO} >= 1) or vector(0)",
+                f"count({RATIO} >= 1) or 0 * {KNOWN}",
                 steps=ANY_IS_BAD,
             ),
             stat(
                 "At 90 % or more",
                 "Quotas with a tenth of their limit left, or less.",
-                f"count({RATIO} >= 0.9) or vector(0)",
+                f"count({RATIO} >= 0.9) or 0 * {KNOWN}",
                 steps=(("green", None), ("orange", 1.0)),
             ),
             stat(
                 "Ringing",
                 "Alerts of any kind that fire now.",
-                f"count({LEVEL}) or vector(0)",
+                f"count({LEVEL}) or 0 * {KNOWN}",
                 steps=(("green", None), ("orange", 1.0)),
             ),
             stat(
                 "Run out before they reset",
                 "Quotas whose limit is reached within their period at the present burn.",
-                f"count({EXHAUSTION}) or vector(0)",
+                f"count({EXHAUSTION}) or 0 * {KNOWN}",
                 steps=(("green", None), ("orange", 1.0)),
             ),
             stat(
@@ -185,6 +187,7 @@ def _close() -> Row:
                 "whatever is chosen above: also users without series of their own.",
                 Query(f"sum by (band) (max by (quota, band) ({SUBJECTS}))", "{{band}}"),
                 stacked=True,
+                colors=BANDS,
             ),
         ],
         title="Close to the limit",
@@ -204,8 +207,9 @@ def _ringing() -> Row:
             ),
             bars(
                 "Time to the reset",
-                f"How long the periods of the {SHOWN} quotas closest to their limit last.",
-                Query(f"({worst(RESETS, SHOWN)}) - time()", NAME),
+                f"How long the periods of the {SHOWN} quotas closest to their limit last, the next"
+                " to end first.",
+                Query(f"sort(({worst(RESETS, SHOWN)}) - time())", NAME),
                 unit="s",
             ),
         ],
@@ -265,7 +269,7 @@ def _spending() -> Row:
                 unit="reqps",
             ),
             lines(
-                "Cost by model",
+                "Cost an hour by model",
                 "US dollars an hour, as far as the senders of usage tell a cost.",
                 Query(
                     f"3600 * {rate('provider, model', 'quotabell_cost_usd_total')}",
@@ -276,7 +280,7 @@ def _spending() -> Row:
             lines(
                 "Share of the prompt that came from a cache",
                 "Tokens read from the provider's cache, of all tokens of prompts.",
-                Query(f"{cached} / {prompts}", "{{provider}}/{{model}}"),
+                Query(f"{cached} / ({prompts} > 0)", "{{provider}}/{{model}}"),
                 unit="percentunit",
                 maximum=1,
             ),

@@ -1,0 +1,101 @@
+"""What ``/metrics`` tells of usage while the database does not tell it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+
+import pytest
+
+from quotabell.domain.events import Kinds
+from quotabell.errors import Unavailable
+from quotabell.log import configure
+from quotabell.service import exposition
+from quotabell.service.exposition import UsageExposition
+from quotabell.store.events import Total
+from quotabell.store.usage import StoredState
+from tests.http.test_metrics import Burns, Levels, Sources, Unbounded
+from tests.support.waiting import eventually
+
+SUM = Total("", "p", "m", Kinds(1), 7, Decimal(0))
+
+
+class States:
+    """Nobody used anything."""
+
+    async def current(self) -> AsyncIterator[list[StoredState]]:
+        yield []
+
+
+class Sums:
+    """One sum, as long as the database answers."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.failed = 0
+
+    async def totals(self) -> AsyncIterator[list[Total]]:
+        if self.away:
+            self.failed += 1
+            raise Unavailable("away")
+        yield [SUM]
+
+
+@pytest.fixture
+def sums() -> Sums:
+    return Sums()
+
+
+@pytest.fixture
+async def shown(sums: Sums, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[UsageExposition]:
+    monkeypatch.setattr(exposition, "_WAIT", 0.2)
+    monkeypatch.setattr(exposition, "REFRESH_EVERY", 0.01)
+    made = UsageExposition(
+        *(States(), sums, Burns(), Sources(), Levels(), Unbounded()),  # type: ignore[arg-type]
+        configure().get_logger(),
+    )
+    refreshing = asyncio.create_task(made.run())
+    yield made
+    refreshing.cancel()
+
+
+async def _text(shown: UsageExposition) -> str:
+    return b"".join([chunk.text for chunk in await shown.render()]).decode()
+
+
+async def test_before_the_first_refresh_no_part_of_the_sums_is_told_for_the_whole(
+    shown: UsageExposition, sums: Sums
+) -> None:
+    sums.away = True
+    shown.sums.patch([SUM])
+    assert await _text(shown) == ""
+
+    sums.away = False
+    assert "quotabell_requests_total" in await eventually(lambda: _text(shown))
+
+
+async def test_what_was_read_before_a_pause_is_never_told_after_it(
+    shown: UsageExposition, sums: Sums, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile another replica may have told of more, and a sum would seem to fall."""
+    assert "quotabell_requests_total" in await _text(shown)
+
+    sums.away = True
+    monkeypatch.setattr(exposition, "SCRAPED_WITHIN", 0.0)
+    assert await _text(shown) == ""
+
+
+async def test_what_was_read_a_moment_ago_is_told_when_the_database_stumbles_but_not_for_long(
+    shown: UsageExposition, sums: Sums, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "quotabell_requests_total" in await _text(shown)
+
+    sums.away = True
+    await eventually(lambda: sums.failed > 1)
+    assert "quotabell_requests_total" in await _text(shown)
+
+    monkeypatch.setattr(exposition, "_STALE_AFTER", 0.0)
+    failed = sums.failed
+    await eventually(lambda: sums.failed > failed + 1)
+    assert await _text(shown) == ""
