@@ -24,12 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def docker(words: list[str]) -> None:
     """`docker compose -f FILE VERB [SERVICE]` and `docker build -f FILE -t NAME CONTEXT`."""
     if words[:1] == ["build"]:
-        _, file_option, file, name_option, _, context = words
+        _, file_option, dockerfile, name_option, _, context = words
         assert (file_option, name_option) == ("-f", "-t")
-        assert (ROOT / file).samefile(ROOT / "deploy/docker/Dockerfile")
-        for name, rest in instructions():
-            if name == "COPY" and not rest.startswith("--from"):
-                assert all((ROOT / context / s).exists() for s in shlex.split(rest)[:-1]), rest
+        assert (ROOT / dockerfile).samefile(ROOT / "deploy/docker/Dockerfile")
+        for name, copied in instructions():
+            if name == "COPY" and not copied.startswith("--from"):
+                assert all((ROOT / context / s).exists() for s in shlex.split(copied)[:-1]), copied
         return
     _, option, file, verb, *rest = words
     assert words[0] == "compose"

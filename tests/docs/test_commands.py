@@ -10,6 +10,7 @@ import asyncio
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -234,7 +235,7 @@ def test_a_piece_of_configuration_is_taken(block: Block, tmp_path: Path) -> None
     said = yaml.safe_load(block.text)
     if "scrape_configs" in said:
         (tmp_path / "prometheus.yml").write_text(block.text)
-        standins.subprocess.run(
+        subprocess.run(
             [program("promtool"), "check", "config", tmp_path / "prometheus.yml"],
             check=True,
             capture_output=True,
