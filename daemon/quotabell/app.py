@@ -238,7 +238,7 @@ async def serve(
         )
         webpush = await stack.enter_async_context(WebPushChannel(rules, keys))
         feed_store = FeedStore(database)
-        own_address = address(config.listen.host, config.listen.port)
+        own_address = config.external_url or address(config.listen.host, config.listen.port)
         channels = await stack.enter_async_context(OperatorChannels(feed_store, own_address))
         channels.replace(config.channels)
         deliverer = Deliverer(

@@ -20,7 +20,18 @@ from quotabell.service.stale import SourceWatch, watched_of
 from quotabell.supervisor import Supervisor
 
 _FIXED = (
-    *("listen", "data_dir", "database", "ingest", "alerts", "push", "retention", "metrics", "log"),
+    *(
+        "listen",
+        "external_url",
+        "data_dir",
+        "database",
+        "ingest",
+        "alerts",
+        "push",
+        "retention",
+        "metrics",
+        "log",
+    ),
 )
 
 

@@ -25,7 +25,7 @@ from tests.support import daemon
 from tests.support.databases import fresh
 from tests.support.postgres import Cluster, Database, connected, embedded_18
 
-EX_DATAERR, EX_CANTCREAT = 65, 73
+EX_DATAERR, EX_NOINPUT, EX_CANTCREAT = 65, 66, 73
 
 
 def quiet(table: str, done: int, of: int) -> None:
@@ -221,7 +221,7 @@ async def test_nothing_is_overwritten_and_nothing_half_done_is_left(
     missing = await command("restore", "-c", nothing, folder / "missing")
 
     assert [done.code for done in (taken, nowhere, empty, bad, missing)] == [
-        *(EX_CANTCREAT, EX_CANTCREAT, 1, EX_DATAERR, EX_DATAERR)
+        *(EX_CANTCREAT, EX_CANTCREAT, 1, EX_DATAERR, EX_NOINPUT)
     ]
     assert (folder / "mine").read_text() == "precious"
     assert sorted(os.listdir(folder)) == ["bad", "mine"]

@@ -106,8 +106,25 @@ async def test_migrate_without_its_database_is_worth_another_try(tmp_path: Path)
     done = await quotabell_run("migrate", "--config", daemon.write_config(tmp_path, _nobody()))
 
     assert done.code == EX_UNAVAILABLE
+    assert "does database.url or DATABASE_URL lead to it?" in done.err
     assert "canary-password" not in done.err
     assert "Traceback" not in done.err
+
+
+async def test_a_terminal_without_the_letters_of_a_name_shows_it_all_the_same(
+    database: Database, tmp_path: Path
+) -> None:
+    async with daemon.running(daemon.configure(tmp_path, database.dsn)) as running:
+        body = daemon.SNAPSHOT | {"userId": "日本"}
+        async with aiohttp.ClientSession(running.url) as session:
+            async with session.post("/api/token-monitor/update", json=body) as answer:
+                assert answer.status == 200
+        ascii_only = {"PYTHONIOENCODING": "ascii"}
+        done = await quotabell_run("status", "--url", running.url, environment=ascii_only)
+
+    assert (done.code, done.err) == (0, "")
+    assert "grok / grok-3, \\u65e5\\u672c  ##" in done.out
+    assert done.out.isascii()
 
 
 async def test_serve_waits_for_its_database_only_so_long(tmp_path: Path) -> None:

@@ -28,14 +28,21 @@ class WebhookTarget:
 
 
 class WebhookChannel(OwnReceivers):
-    """Sends one request a notification."""
+    """Sends one request a notification.
+
+    ``page``: the address of the page, to which messages lead.
+    """
+
+    def __init__(self, page: str = "", **options: Any) -> None:
+        super().__init__(**options)
+        self._page = page
 
     def origin(self, target: WebhookTarget) -> str:
         return target.origin
 
     async def send(self, notification: Notification, target: WebhookTarget) -> Outcome:
         """The body and the id are the same for every try, the timestamp is the try's."""
-        body = payload(notification)
+        body = payload(notification, self._page)
         message, now = webhook_id(notification.id), str(int(self.now))
         signed = f"{message}.{now}.".encode() + body
         headers = {
@@ -58,13 +65,14 @@ def signature(key: bytes, signed: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
 
 
-def payload(notification: Notification) -> bytes:
-    """The body: what happened, when, and all that is known of it."""
+def payload(notification: Notification, page: str = "") -> bytes:
+    """The body: what happened, when, and all that is known of it; links lead to ``page``."""
     state = notification.state
+    details = notification.details() | {"url": page + notification.url}
     body = {
         "type": "test" if state == "test" else f"alert.{state}",
         "timestamp": notification.at.isoformat().replace("+00:00", "Z"),
-        "data": {name: _clean(value) for name, value in notification.details().items()},
+        "data": {name: _clean(value) for name, value in details.items()},
     }
     return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
 

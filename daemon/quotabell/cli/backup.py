@@ -12,7 +12,7 @@ from typing import Any
 from quotabell import log
 from quotabell.channels.vapid import KEY_FILE, VapidKey
 from quotabell.cli.command import Commands, add_config, configured, opened
-from quotabell.cli.exits import EX_CANTCREAT, EX_DATAERR, FAILED, OK, CommandFailed
+from quotabell.cli.exits import EX_CANTCREAT, EX_DATAERR, EX_NOINPUT, FAILED, OK, CommandFailed
 from quotabell.cli.terminal import cut, terminal
 from quotabell.config import Config
 from quotabell.store.backup import BadBackup, FileInTheWay, Progress, back_up
@@ -88,7 +88,7 @@ def _restore(config: Config, arguments: argparse.Namespace) -> int:
         try:
             path.open("rb").close()
         except OSError as error:
-            raise BadBackup(f"{path}: {error.strerror}") from None
+            raise CommandFailed(f"{path}: {error.strerror}", EX_NOINPUT) from None
         async with reached(url, config.data_dir, logger) as dsn:
             done = await put_back(dsn, path, _progress("restoring"))
             _clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -42,9 +43,15 @@ GROUPS = (
     backup,
 )
 
+_WHERE = "Is Postgres running, and does database.url or DATABASE_URL lead to it?"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names come from whoever reports; one that the terminal has no letters for ends nothing.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     arguments = parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
@@ -53,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, SchemaTooNew) as error:
         return _fail(error, EX_CONFIG)
     except Unavailable as error:
-        return _fail(error, EX_UNAVAILABLE)
+        print(f"quotabell: {error}\n{_WHERE}", file=sys.stderr)
+        return EX_UNAVAILABLE
     except QuotabellError as error:
         return _fail(error, FAILED)
     except KeyboardInterrupt:

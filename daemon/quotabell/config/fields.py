@@ -256,3 +256,4 @@ Percentages = Annotated[
 Contact = Annotated[str, AfterValidator(_contact)]
 HostPattern = Annotated[str, AfterValidator(net.parse_host_pattern)]
 Origin = Annotated[str, AfterValidator(net.parse_origin)]
+ExternalUrl = Annotated[str, AfterValidator(net.parse_external)]

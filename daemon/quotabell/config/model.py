@@ -21,6 +21,7 @@ from quotabell.config.channels import contradictions as between_channels
 from quotabell.config.fields import (
     Contact,
     Duration,
+    ExternalUrl,
     HostPattern,
     Listen,
     ListenUrl,
@@ -244,6 +245,7 @@ class Config(Section):
     """Everything that can be configured."""
 
     listen: Listen = net.Address("127.0.0.1", 3001)
+    external_url: ExternalUrl = ""
     data_dir: Annotated[Located, Field(default_factory=lambda: default_data_dir(os.environ))]
     database: Database = Database()
     auth: Auth = Auth()

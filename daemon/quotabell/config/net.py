@@ -105,6 +105,19 @@ def parse_origin(value: str) -> str:
     return f"{match['scheme']}://{host}{shown}"
 
 
+def parse_external(value: str) -> str:
+    """Where people open the page, ``scheme://host[:port]``; empty: where the daemon listens.
+
+    Raises ValueError for a path: the page and its service worker lie at the root.
+    """
+    if not value:
+        return ""
+    try:
+        return parse_origin(value.removesuffix("/"))
+    except ValueError as error:
+        raise ValueError(f"{error}, without a path, as the page lies at /") from None
+
+
 def check_contact(value: str) -> None:
     """Raises ValueError unless ``value`` is a ``mailto:`` or ``https:`` contact (RFC 8292 §2.1).
 

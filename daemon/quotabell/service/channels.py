@@ -123,7 +123,7 @@ class OperatorChannels:
     def __init__(self, alerts: FeedStore, generator: str) -> None:
         """``generator``: the address of this daemon, to which alerts lead back."""
         self._alerts = alerts
-        self._webhook = WebhookChannel()
+        self._webhook = WebhookChannel(generator)
         # Alerts begin by the database's clock, so they must not end before by this machine's.
         clock = alerts.database.clock
         self._alertmanager = AlertmanagerChannel(generator, wall=lambda: clock.now().timestamp())
