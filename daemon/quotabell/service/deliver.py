@@ -28,7 +28,7 @@ from quotabell.service.acknowledge import Acknowledger, Ended
 from quotabell.service.lines import Lines
 from quotabell.service.message import audience, draft
 from quotabell.service.origins import CLAIMED, Origins
-from quotabell.store.delivery import Claimed, DeliveryStore
+from quotabell.store.delivery import ALERTS, ASKED, Claimed, DeliveryStore
 from quotabell.store.digests import Closed
 from quotabell.store.enqueue import GATHER
 from quotabell.store.outcomes import Status, Told
@@ -200,6 +200,11 @@ class Deliverer:
             self._metrics.deliveries.labels(channel, status).inc()
 
     async def _claim(self) -> bool:
+        # An alert goes before it is even asked for tests.
+        alerts = await self._take(ALERTS)
+        return await self._take(ASKED) or alerts
+
+    async def _take(self, kind: bool) -> bool:
         room = min(BATCH, self._origins.room)
         if room <= 0:
             return False
@@ -208,6 +213,7 @@ class Deliverer:
         claimed, closed = await self._store.claim(
             *(room, CLAIMED, timedelta(seconds=self._lease), taken, self._worker),
             strangers=strangers,
+            kinds=(kind,),
         )
         self._count(closed)
         if claimed:
