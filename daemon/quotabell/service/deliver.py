@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache, partial
 from time import monotonic
@@ -51,7 +50,10 @@ Backoff = Callable[[int, float | None], float]
 
 
 class Sender(Protocol):
-    """A channel that finds what it needs to know of the recipient in the claimed delivery."""
+    """A channel that finds what it needs to know of the recipient in the claimed delivery.
+
+    The notification is shared by all deliveries of a message: its ``id`` is empty.
+    """
 
     async def send(self, notification: Notification, claimed: Claimed) -> Outcome: ...
 
@@ -257,11 +259,8 @@ class Deliverer:
     async def _send(self, claimed: Claimed) -> None:
         started = monotonic()
         try:
-            notification = replace(
-                self._draft(claimed.message, audience(claimed)),
-                id=f"{claimed.message.notification_id}/{claimed.channel}/{claimed.target}",
-                ttl=claimed.ttl,
-            )
+            # Those that were claimed together have the same.
+            notification = self._draft(claimed.message, audience(claimed), claimed.ttl)
             self._fault("before_send")
             outcome = await self._senders[claimed.channel].send(notification, claimed)
         except Exception as error:

@@ -159,7 +159,7 @@ class DeliveryStore(OutcomeStore):
             raise Conflict(str(error)) from error
 
     async def _details(self, fences: Mapping[int, int]) -> list[Any]:
-        """Read them after the commit of the claim, so that one wait for the disk is all it takes."""
+        """Read what was claimed after that was committed: no transaction, hence no round trips."""
         if not fences:
             return []
         try:
