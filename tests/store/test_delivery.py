@@ -862,7 +862,7 @@ async def test_a_long_history_is_never_scanned(box: Outbox) -> None:
         "dissolve": [UUID(int=1)],
         "oldest": [],
         "claim": [100, 100, LEASE, [], [], "w", False, 100, ""],
-        "claimed": [three],
+        "claimed": [three, three],
         "acknowledge": ["[]"],
         "held": [three],
         "pause": [["https://push.example"], [1.0], ["throttled"]],
