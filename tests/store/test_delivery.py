@@ -22,8 +22,13 @@ from quotabell.store.queries import load
 from quotabell.store.settling import START
 from tests.support.outbox import Outbox, outbox
 from tests.support.postgres import connected
+from tests.support.waiting import eventually
 
 LEASE = timedelta(seconds=30)
+WAITING = (
+    "select exists (select from pg_stat_activity "
+    "where wait_event_type = 'Lock' and datname = current_database())"
+)
 SQL = load("delivery") | load("outcomes") | load("settling") | load("enqueue") | load("digests")
 
 
@@ -410,12 +415,12 @@ async def test_what_a_later_message_has_overtaken_is_superseded(
     first = await box.announce("alice", alert=alert, seq=1)
     await replica.enqueue()
     [delayed] = await replica.claim()
-    await replica.tell(delayed, "retry", delay=0.2)
+    await replica.tell(delayed, "retry", delay=60.0)
     await box.announce("alice", alert=alert, seq=2)
     await replica.enqueue()
     [later] = await replica.claim()
 
-    await asyncio.sleep(0.25)
+    await box.rows("update deliveries set due = now() where seq = 1")
     assert await replica.claim() == []  # the later one is under way
     await replica.tell(later)
     assert await replica.claim() == []
@@ -439,7 +444,9 @@ async def test_a_message_overtaken_while_it_is_claimed_is_not_sent(
         await box.connection.execute(
             "update deliveries set status = 'sent', tries = 1, finished_at = now() where seq = 2"
         )
-        [row] = await connection.fetch(SQL["claimed"], [row["id"] for row in rows])
+        [row] = await connection.fetch(
+            SQL["claimed"], [row["id"] for row in rows], [row["fence"] for row in rows]
+        )
 
     assert row["status"] == "superseded"
     delivery = await box.delivery(messages[0])
@@ -465,8 +472,7 @@ async def test_two_replicas_never_have_two_messages_of_an_alert_under_way(
                 "select id, tries, fence, 'other', lane from leased"
             )
             second = asyncio.create_task(replica.claim())
-            await asyncio.sleep(0.1)
-            assert not second.done()
+            await eventually(lambda: box.value(WAITING))
 
     with pytest.raises(Conflict):
         await second
@@ -856,7 +862,7 @@ async def test_a_long_history_is_never_scanned(box: Outbox) -> None:
         "dissolve": [UUID(int=1)],
         "oldest": [],
         "claim": [100, 100, LEASE, [], [], "w", False, 100, ""],
-        "claimed": [three],
+        "claimed": [three, three],
         "acknowledge": ["[]"],
         "held": [three],
         "pause": [["https://push.example"], [1.0], ["throttled"]],

@@ -6,9 +6,11 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
+from quotabell.errors import Unavailable
 from quotabell.store.history import HistoryStore
-from tests.store.test_delivery import Replica, box, opened, other, replica  # noqa: F401
+from tests.store.test_delivery import SQL, Replica, box, opened, other, replica  # noqa: F401
 from tests.support.outbox import Outbox
+from tests.support.postgres import connected
 
 BROWSER = {
     "endpoint": "https://push.example.com/alice",
@@ -43,6 +45,46 @@ async def test_the_owner_and_operators_are_told(
     (claimed,) = await replica.claim()
 
     assert claimed.subscription is not None
+
+
+async def test_what_is_claimed_and_cannot_be_read_is_given_back_at_once(
+    box: Outbox,  # noqa: F811
+    replica: Replica,  # noqa: F811
+) -> None:
+    await box.subscribe("alice", BROWSER)
+    message = await box.announce("alice", alert=await box.alert("alice"), seq=1)
+    await replica.enqueue()
+    await box.rows("alter table push_subscriptions rename to away")
+
+    with pytest.raises(Unavailable):
+        await replica.claim()
+
+    await box.rows("alter table away rename to push_subscriptions")
+    delivery = await box.delivery(message)
+    assert (delivery["status"], delivery["tries"]) == ("pending", 0)
+    assert await box.attempts(message) == []
+    assert len(await replica.claim()) == 1
+
+
+async def test_what_another_replica_has_claimed_since_is_not_read_as_ones_own(
+    any_dsn: str,
+    box: Outbox,  # noqa: F811
+    replica: Replica,  # noqa: F811
+) -> None:
+    await box.subscribe("alice", BROWSER)
+    await box.announce("alice", alert=await box.alert("alice"), seq=1)
+    await replica.enqueue()
+    [mine] = await replica.claim()
+    await box.rows("update deliveries set lease_until = now() - interval '1 s'")
+    await replica.store.reap()
+    [theirs] = await replica.claim()
+
+    async with connected(any_dsn) as connection:
+        rows = [
+            await connection.fetch(SQL["claimed"], [one.id], [one.fence]) for one in (mine, theirs)
+        ]
+
+    assert [len(found) for found in rows] == [0, 1]
 
 
 async def test_an_end_that_waits_with_its_beginning_is_told_to_the_same(

@@ -85,7 +85,8 @@ class WebPushChannel:
         self._tls = tls
         self._wall = wall
         self._checked = lru_cache(_REMEMBERED)(self._check)
-        self._text = lru_cache(_TEXTS)(_padded)
+        self._padded = lru_cache(_TEXTS)(_padded)
+        self._last: tuple[Notification | None, bytes] = (None, b"")
         self._refusals = Refusals()
         self._stack = AsyncExitStack()
         self._public: Wire
@@ -180,7 +181,7 @@ class WebPushChannel:
         self, notification: Notification, recipient: _Recipient, signer: VapidSigner
     ) -> Outcome:
         """Ask, and ask again as the answers say."""
-        text, form = self._text(tuple(notification.payload().items())), ""
+        text, form = self._text(notification), ""
         origin = recipient.endpoint.origin
         may_resign = may_shorten = may_repeat = True
         while True:
@@ -199,6 +200,14 @@ class WebPushChannel:
                 break
         reason = outcome.reason + (form if outcome.kind == "sent" else "")
         return replace(outcome, reason=reason, resign=False, short_form=False, again=False)
+
+    def _text(self, notification: Notification) -> bytes:
+        """The deliveries of one message come one after the other, and share it."""
+        last, text = self._last
+        if notification is not last:
+            text = self._padded(tuple(notification.payload().items()))
+            self._last = notification, text
+        return text
 
     async def _post(
         self, notification: Notification, recipient: _Recipient, authorization: str, text: bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from time import monotonic
 from typing import NamedTuple
@@ -17,6 +17,9 @@ from quotabell.store.outcomes import Told
 from quotabell.store.settling import Recorded
 
 _PAUSE = 0.25  # seconds between tries while the database is away, or somebody holds a row
+_GATHER = 0.01  # seconds for which a few outcomes wait for more, while one follows the other
+_FEW = 50
+_GATHER_OWED = 0.05  # as much for follow-ups, which nobody waits for
 _OWED = 20_000  # follow-ups remembered; the evaluator does what is forgotten
 
 
@@ -97,6 +100,8 @@ class Acknowledger:
                 batch, self._waiting = sorted(self._waiting, key=lambda e: e.told.id), []
                 await self._record(batch)
                 await self._tell_pauses()
+                if 0 < len(self._waiting) < _FEW:
+                    await asyncio.sleep(_GATHER)
             if not self._owing.is_set() and not self._held:
                 self._none.set()
 
@@ -127,6 +132,8 @@ class Acknowledger:
                 self._owing.clear()
                 if not self._waiting and not self._held and not self._some.is_set():
                     self._none.set()
+            else:
+                await asyncio.sleep(_GATHER_OWED)
 
     async def _follow(self, batch: list[Recorded]) -> list[Recorded]:
         """What is to be tried again."""
@@ -199,13 +206,16 @@ class Acknowledger:
             await self._record([ended])
 
     def _count(self, batch: Sequence[Ended], held: set[int]) -> None:
+        counts: Counter[tuple[str, str]] = Counter()
         for told, channel, seconds in batch:
             if told.id not in held:
                 continue
-            self._metrics.deliveries.labels(channel, told.outcome).inc()
+            counts[channel, told.outcome] += 1
             if told.status == "sent":
                 self._metrics.delivery_seconds.observe(seconds)
             elif told.status == "expired":
-                self._metrics.deliveries.labels(channel, "expired").inc()
+                counts[channel, "expired"] += 1
+        for labels, number in counts.items():
+            self._metrics.deliveries.labels(*labels).inc(number)
         if lost := len(batch) - len(held):
             self._log.warning("leases were lost before the answer came", deliveries=lost)

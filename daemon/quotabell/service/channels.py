@@ -161,6 +161,8 @@ class OperatorChannels:
 
     async def send(self, notification: Notification, claimed: Claimed) -> Outcome:
         """One try."""
+        id = f"{claimed.message.notification_id}/{claimed.channel}/{claimed.target}"
+        notification = replace(notification, id=id)
         target = self._targets.get((claimed.channel, claimed.target))
         if not claimed.configured:
             return Outcome("failed", reason="channel_removed")

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache, partial
 from time import monotonic
@@ -28,7 +27,7 @@ from quotabell.service.acknowledge import Acknowledger, Ended
 from quotabell.service.lines import Lines
 from quotabell.service.message import audience, draft
 from quotabell.service.origins import CLAIMED, Origins
-from quotabell.store.delivery import Claimed, DeliveryStore
+from quotabell.store.delivery import ALERTS, ASKED, Claimed, DeliveryStore
 from quotabell.store.digests import Closed
 from quotabell.store.enqueue import GATHER
 from quotabell.store.outcomes import Status, Told
@@ -51,7 +50,10 @@ Backoff = Callable[[int, float | None], float]
 
 
 class Sender(Protocol):
-    """A channel that finds what it needs to know of the recipient in the claimed delivery."""
+    """A channel that finds what it needs to know of the recipient in the claimed delivery.
+
+    The notification is shared by all deliveries of a message: its ``id`` is empty.
+    """
 
     async def send(self, notification: Notification, claimed: Claimed) -> Outcome: ...
 
@@ -200,6 +202,11 @@ class Deliverer:
             self._metrics.deliveries.labels(channel, status).inc()
 
     async def _claim(self) -> bool:
+        # An alert goes before it is even asked for tests.
+        alerts = await self._take(ALERTS)
+        return await self._take(ASKED) or alerts
+
+    async def _take(self, kind: bool) -> bool:
         room = min(BATCH, self._origins.room)
         if room <= 0:
             return False
@@ -208,6 +215,7 @@ class Deliverer:
         claimed, closed = await self._store.claim(
             *(room, CLAIMED, timedelta(seconds=self._lease), taken, self._worker),
             strangers=strangers,
+            kinds=(kind,),
         )
         self._count(closed)
         if claimed:
@@ -251,11 +259,8 @@ class Deliverer:
     async def _send(self, claimed: Claimed) -> None:
         started = monotonic()
         try:
-            notification = replace(
-                self._draft(claimed.message, audience(claimed)),
-                id=f"{claimed.message.notification_id}/{claimed.channel}/{claimed.target}",
-                ttl=claimed.ttl,
-            )
+            # Those that were claimed together have the same.
+            notification = self._draft(claimed.message, audience(claimed), claimed.ttl)
             self._fault("before_send")
             outcome = await self._senders[claimed.channel].send(notification, claimed)
         except Exception as error:

@@ -41,7 +41,7 @@ def said(message: Message, to: Audience) -> Words:
     return words(facts, to) if facts else Words(message.title, message.body, "")
 
 
-def draft(topic_key: bytes, message: Message, to: Audience) -> Notification:
+def draft(topic_key: bytes, message: Message, to: Audience, ttl: float = 0.0) -> Notification:
     """What all deliveries of a message to those readers have in common; ``topic_key`` keys
     their topic.
 
@@ -63,7 +63,7 @@ def draft(topic_key: bytes, message: Message, to: Audience) -> Notification:
         tag=tag,
         state=message.transition,  # type: ignore[arg-type]
         kind=message.kind,
-        ttl=0.0,
+        ttl=ttl,
         threshold=message.level,
         percentage=percentage if isinstance(percentage, int | float) else None,
         quota=_text(message.data, "quota"),

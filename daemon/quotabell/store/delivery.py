@@ -21,6 +21,7 @@ from quotabell.store.queries import load
 from quotabell.store.settling import Recorded, SettlingStore
 
 _SQL = load("delivery")
+ALERTS, ASKED = False, True  # kinds of deliveries: the latter are tests, which people ask for
 _FOLLOW_UPS = 5
 _FOLLOW_UP_AFTER = 0.02  # seconds
 
@@ -118,8 +119,9 @@ class DeliveryStore(OutcomeStore):
         worker: str,
         *,
         strangers: int | None = None,
+        kinds: Sequence[bool] = (ALERTS, ASKED),
     ) -> tuple[list[Claimed], list[Closed]]:
-        """Take due deliveries, alerts first: what is to be sent, and what ended instead.
+        """Take due deliveries of those kinds: what is to be sent, and what ended instead.
 
         At most ``per_origin`` are taken of an origin, less what is ``claimed`` already; of one
         that is not named there at most ``strangers`` (None: as many). The rows of their
@@ -127,26 +129,19 @@ class DeliveryStore(OutcomeStore):
         """
         sending = Counter(claimed)
         rows: list[Any] = []
-        try:
-            async with self.database.transaction() as connection:
-                # A flood of tests must not delay an alert.
-                for asked in (False, True):
-                    found = await connection.fetch(
-                        _SQL["claim"],
-                        *(limit - len(rows), per_origin, lease),
-                        *(list(sending), list(sending.values()), worker, asked),
-                        *(per_origin if strangers is None else strangers, self._walked[asked]),
-                    )
-                    self._walked[asked] = found[0]["walked"] or ""
-                    rows += (row for row in found if row["id"] is not None)
-                    if len(rows) >= limit:
-                        break
-                    _count(sending, found, per_origin, strangers)
-                leased = {row["id"]: n for n, row in enumerate(rows) if row["status"] == "leased"}
-                details = await connection.fetch(_SQL["claimed"], list(leased)) if leased else []
-        except Refused as error:
-            # Another replica took a message of the same lane just now.
-            raise Conflict(str(error)) from error
+        for asked in kinds:
+            found = await self._take(
+                *(limit - len(rows), per_origin, lease),
+                *(list(sending), list(sending.values()), worker, asked),
+                *(per_origin if strangers is None else strangers, self._walked[asked]),
+            )
+            self._walked[asked] = found[0]["walked"] or ""
+            rows += (row for row in found if row["id"] is not None)
+            if len(rows) >= limit:
+                break
+            _count(sending, found, per_origin, strangers)
+        leased = {row["id"]: n for n, row in enumerate(rows) if row["status"] == "leased"}
+        details = await self._details({row["id"]: row["fence"] for row in rows if row["fence"]})
         now = {row["id"]: row["status"] for row in (*rows, *details)}
         ended = [row for row in rows if now[row["id"]] not in ("leased", "pending")]
         # What cannot be settled at once is not forgotten: the evaluator looks for it.
@@ -155,6 +150,25 @@ class DeliveryStore(OutcomeStore):
         details.sort(key=lambda row: leased[row["id"]])
         closed = [Closed(row["channel"], now[row["id"]]) for row in ended]
         return _claimed([row for row in details if row["status"] == "leased"]), closed
+
+    async def _take(self, *arguments: Any) -> list[Any]:
+        try:
+            return await self.database.fetch(_SQL["claim"], *arguments)
+        except Refused as error:
+            # Another replica took a message of the same lane just now.
+            raise Conflict(str(error)) from error
+
+    async def _details(self, fences: Mapping[int, int]) -> list[Any]:
+        """Read what was claimed after that was committed: no transaction, hence no round trips."""
+        if not fences:
+            return []
+        try:
+            return await self.database.fetch(_SQL["claimed"], list(fences), list(fences.values()))
+        except QuotabellError:
+            # Nobody has heard of them: they need not wait for the end of their leases.
+            with contextlib.suppress(QuotabellError):
+                await self._release(fences, 0.0)
+            raise
 
     async def acknowledge(self, told: Sequence[Told]) -> set[int]:
         """Record what became of attempts and all that follows; the ids whose fence held."""
@@ -180,10 +194,11 @@ class DeliveryStore(OutcomeStore):
     async def release(self, claimed: Sequence[Claimed], delay: float = 0.0) -> None:
         """Give back deliveries that were claimed and not sent, to be sent in ``delay`` seconds."""
         if claimed:
-            await self.database.execute(
-                _SQL["release"],
-                *([c.id for c in claimed], [c.fence for c in claimed], [delay] * len(claimed)),
-            )
+            await self._release({c.id: c.fence for c in claimed}, delay)
+
+    async def _release(self, fences: Mapping[int, int], delay: float) -> None:
+        delays = [delay] * len(fences)
+        await self.database.execute(_SQL["release"], list(fences), list(fences.values()), delays)
 
     async def backlog(self) -> Backlog:
         return Backlog(*(await self.database.fetch(_SQL["backlog"]))[0])

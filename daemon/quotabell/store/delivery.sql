@@ -112,15 +112,16 @@ with recursive given as materialized (
     insert into attempts (delivery_id, n, fence, worker, lane)
     select id, tries, fence, $6, lane from leased
 )
-select t.id, t.notification_id, t.channel, t.origin, t.status, w.walked
+select t.id, t.notification_id, t.channel, t.origin, t.status, t.fence, w.walked
 from (select max(origin) filter (where n = 64) as walked from walk) w
 left join (
-    select id, null::uuid as notification_id, null as channel, origin, status from leased
-    union all select * from closed
+    select id, null::uuid as notification_id, null as channel, origin, status, fence from leased
+    union all select *, null from closed
 ) t on true;
 
--- claimed: all that it takes to send what was just claimed. It looks later than the claim did:
--- what a later message overtook in between is superseded if that has arrived, else put back.
+-- claimed: all that it takes to send what was just claimed ($1), as long as the fences ($2) hold. It
+-- looks later than the claim did: what a later message overtook in between is superseded if that
+-- has arrived, else put back.
 with overtaken as (
     update deliveries d set
         status = case when l.arrived then 'superseded' else 'pending' end,
@@ -141,6 +142,7 @@ with overtaken as (
             then false end as arrived
     ) l
     where c.id = any($1::bigint[]) and l.arrived is not null and d.id = c.id
+        and d.fence = ($2::bigint[])[array_position($1::bigint[], d.id)]
     returning d.id, d.tries, d.status
 ), undone as (
     delete from attempts a using overtaken o where a.delivery_id = o.id and a.n = o.tries + 1
@@ -165,7 +167,7 @@ left join push_subscriptions s on s.id = case when d.channel = 'webpush' then d.
                 '{owner,operators}') as notify) audience
             where 'everyone' = any(notify) or (s.user_id = '' and 'operators' = any(notify)))))
 left join overtaken o on o.id = d.id
-where d.id = any($1::bigint[]);
+where d.id = any($1::bigint[]) and d.fence = ($2::bigint[])[array_position($1::bigint[], d.id)];
 
 -- reap: deliveries whose lease ran out are due again; what became of their attempt is unknown.
 -- Also at once what worker $1 was sending when it died; and ($2) those whose attempt's row was

@@ -21,8 +21,12 @@ select pg_advisory_xact_lock(hashtextextended('quotabell digests', 0));
 -- join until none came for $5 (of hundreds: $6), or for five times that. What has something in its lane before it stays
 -- there, where order is kept. That takes the lock (alone), which $4 says is held; without it, nothing is
 -- done where a digest may have to be made or changed, and one row ("crowd") says so.
+-- The disk is not waited for: what a crash takes back is still to be done, and the commit of a claim
+-- takes all that came before it along.
 with policy as materialized (
-    select min_interval as pause, min_interval > '0' as damped from settings limit 1
+    select min_interval as pause, min_interval > '0' as damped,
+        set_config('synchronous_commit', 'off', true)
+    from settings limit 1
 ), crowd as materialized (
     select (
         select count(*) filter (where rings) > $3::integer from (

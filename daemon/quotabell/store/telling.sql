@@ -2,13 +2,15 @@
 
 -- waiting: notifications that are yet to be turned into deliveries, alerts first, and for those of
 -- alerts without words of their own (mute) what is known of the quota states they are about. What
--- somebody holds is being turned into deliveries.
+-- somebody holds is being turned into deliveries. The disk is not waited for (nor by `word`): nobody
+-- is told anything before the claim is on it, and by then so is all that came before.
 with next as materialized (
     select h.* from notification_history h
+    cross join (select set_config('synchronous_commit', 'off', true)) unhurried
     where h.status = 'pending' and h.enqueued_at is null
     order by h.alert_id is null, h.created_at, h.id
     limit $1
-    for no key update skip locked
+    for no key update of h skip locked
 )
 select h.id, a.id is not null and not h.data ? 'words' as mute, h.kind, h.transition, h.level,
     h.user_id as "user", h.data, coalesce(a.state_id::text, '') as state, u.unit, u.period_end,
@@ -44,9 +46,10 @@ with given as (
         as g (id, title, body, words)
 ), free as materialized (
     select h.id from notification_history h
+    cross join (select set_config('synchronous_commit', 'off', true)) unhurried
     where h.id = any($1::uuid[]) and h.status = 'pending' and h.enqueued_at is null
     order by h.id
-    for no key update skip locked
+    for no key update of h skip locked
 )
 update notification_history h set
     title = g.title,
