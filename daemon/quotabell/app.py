@@ -32,6 +32,8 @@ from quotabell.http import (
 )
 from quotabell.http.allowance import Allowance, Crowd
 from quotabell.http.auth import gate_of
+from quotabell.http.certificates import Certificates
+from quotabell.http.door import room
 from quotabell.http.listener import Listener, address, bind
 from quotabell.http.receiving import Current, Receivers
 from quotabell.http.routing import Draining, mount
@@ -101,10 +103,11 @@ class Running:
     host: str
     port: int
     metrics: Metrics
+    secure: bool
 
     @property
     def url(self) -> str:
-        return address(self.host or "localhost", self.port)
+        return address(self.host or "localhost", self.port, secure=self.secure)
 
 
 async def serve(
@@ -148,6 +151,9 @@ async def serve(
         await patiently(lambda: migrate(dsn), log, patience)
 
         metrics = Metrics()
+        certificates = Certificates(config.tls, metrics, log) if config.tls else None
+        if certificates is not None:
+            tasks.start(certificates.watch())
         database = Database(
             dsn,
             pool_size=config.database.pool_size,
@@ -306,7 +312,8 @@ async def serve(
         gate = gate_of(config.auth)
         draining = Draining()
         reloader = Reloader(
-            config, reread, gate, mirror, channels, receivers, watching.sources, metrics, log
+            *(config, reread, gate, mirror, channels, receivers, watching.sources),
+            *(certificates, metrics, log),
         )
         app = web.Application(client_max_size=config.ingest.max_body)
         mount(
@@ -354,13 +361,17 @@ async def serve(
             draining,
             log,
         )
-        listener = Listener(app, sock, draining)
+        listener = Listener(
+            *(app, sock, draining),
+            room=room(config.max_connections),
+            tls=certificates.context if certificates is not None else None,
+        )
         stack.push_async_callback(listener.close)
         await listener.start()
         if reload is not None:
             tasks.start(reloader.watch(reload, supervisor))
 
-        running = Running(config.listen.host, listener.port, metrics)
+        running = Running(config.listen.host, listener.port, metrics, config.tls is not None)
         log.info("quotabell is ready", url=running.url, version=__version__)
         supervisor.ready()
         on_ready(running)

@@ -52,7 +52,8 @@ async def delivering(
     keys = await keyring(push_store, config.data_dir, config.push.key_files, config.push.subject)
     webpush = await stack.enter_async_context(WebPushChannel(rules, keys))
     feed_store = FeedStore(database)
-    own_address = address(config.listen.host, config.listen.port)
+    secure = config.tls is not None
+    own_address = address(config.listen.host, config.listen.port, secure=secure)
     channels = await stack.enter_async_context(OperatorChannels(feed_store, own_address))
     channels.replace(config.channels)
     deliverer = Deliverer(
