@@ -37,7 +37,7 @@ from quotabell.http.door import room
 from quotabell.http.listener import Listener, address, bind
 from quotabell.http.receiving import Current, Receivers
 from quotabell.http.routing import Draining, mount
-from quotabell.lifetime import Tasks, patiently
+from quotabell.lifetime import Tasks, last_word, patiently
 from quotabell.log import Logging
 from quotabell.metrics import Metrics
 from quotabell.reload import Reloader, overrides
@@ -226,7 +226,7 @@ async def serve(
 
         reporters = Sources(source_store, database.clock.now, log)
         tasks.start(reporters.run())
-        stack.push_async_callback(reporters.close)
+        stack.push_async_callback(last_word, lambda: database.up, reporters.close)
 
         told = await delivering(
             *(stack, config, database, metrics, logging), worker=instance.id, fault=fault
@@ -280,7 +280,7 @@ async def serve(
             progress=supervisor.progress,
             fault=fault,
         )
-        stack.push_async_callback(evaluator.release)
+        stack.push_async_callback(last_word, lambda: database.up, evaluator.release)
         await evaluator.hold()
         tasks.start(evaluator.run())
         tasks.start(supervisor.watch(config.alerts.evaluate_every.total_seconds()))
