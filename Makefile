@@ -56,7 +56,12 @@ drill: setup ## kill, stop and cut off a running daemon and see that it keeps it
 audit: setup ## compare the pinned packages with published vulnerabilities (needs the network)
 	[ -x .venv-audit/bin/pip-audit ] || { python3 -m venv .venv-audit && \
 		.venv-audit/bin/python -m pip install --quiet pip-audit; }
-	.venv-audit/bin/pip-audit --requirement constraints.txt --require-hashes --disable-pip
+	@grep -q '^[a-z].*==' constraints.txt && ! grep '^[a-z]' constraints.txt | grep -v ' \\$$' || \
+		{ echo 'constraints.txt: a package has no hash' >&2; exit 1; }
+	@.venv-audit/bin/pip-audit --requirement constraints.txt --require-hashes --disable-pip \
+		--strict --progress-spinner off --timeout 20 || { echo 'make audit: failed. Packages' \
+		'with vulnerabilities are listed above. If instead packages are "not found" or there' \
+		'is a connection error, the service was not reached: nothing was compared.' >&2; exit 1; }
 
 clean: ## remove all that these targets made
 	rm -rf .venv .venv-clients .venv-audit dist build .hypothesis

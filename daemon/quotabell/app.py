@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from quotabell import __version__
-from quotabell.channels.webpush import WebPushChannel
 from quotabell.config import Config, redacted
-from quotabell.domain.endpoints import EndpointRules
+from quotabell.delivering import delivering
 from quotabell.http import (
     alerts,
     cloudevents,
@@ -33,25 +32,24 @@ from quotabell.http import (
 )
 from quotabell.http.allowance import Allowance, Crowd
 from quotabell.http.auth import gate_of
+from quotabell.http.certificates import Certificates
+from quotabell.http.door import room
 from quotabell.http.listener import Listener, address, bind
 from quotabell.http.receiving import Current, Receivers
 from quotabell.http.routing import Draining, mount
-from quotabell.lifetime import Tasks, patiently
+from quotabell.lifetime import Tasks, last_word, patiently
 from quotabell.log import Logging
 from quotabell.metrics import Metrics
 from quotabell.reload import Reloader, overrides
 from quotabell.service import faults
-from quotabell.service.channels import OperatorChannels
 from quotabell.service.commit import Committer
 from quotabell.service.counting import Counting
-from quotabell.service.deliver import Deliverer
 from quotabell.service.evaluate import Evaluator
 from quotabell.service.exposition import UsageExposition
 from quotabell.service.feed import AlertFeed
 from quotabell.service.fold import Fold
 from quotabell.service.forecast import Forecaster
 from quotabell.service.mirror import Mirror
-from quotabell.service.push import WebPushSender, keyring, topic_key
 from quotabell.service.reading import reading_of
 from quotabell.service.repeat import Repeater
 from quotabell.service.retention import Retention
@@ -63,17 +61,14 @@ from quotabell.service.signals import Signals
 from quotabell.service.silence import Silencer
 from quotabell.service.sources import Sources
 from quotabell.service.subscribe import Subscriptions
-from quotabell.service.tell import Teller
 from quotabell.service.vitals import DatabaseVitals
 from quotabell.store.aging import AgingStore
 from quotabell.store.alerts import AlertStore
 from quotabell.store.channels import ChannelStore
 from quotabell.store.database import Database
-from quotabell.store.delivery import DeliveryStore
 from quotabell.store.embedded import EmbeddedPostgres
 from quotabell.store.episodes import EpisodeStore
 from quotabell.store.events import Counted, EventStore
-from quotabell.store.feed import FeedStore
 from quotabell.store.folds import FoldStore
 from quotabell.store.forecasts import ForecastStore
 from quotabell.store.history import HistoryStore
@@ -83,7 +78,6 @@ from quotabell.store.levels import AlertLevelStore
 from quotabell.store.listener import HintListener
 from quotabell.store.migrate import migrate
 from quotabell.store.periods import PeriodStore
-from quotabell.store.push import PushStore
 from quotabell.store.quotas import QuotaStore
 from quotabell.store.repeats import RepeatStore
 from quotabell.store.samples import SampleStore
@@ -94,7 +88,6 @@ from quotabell.store.signals import SignalStore
 from quotabell.store.silences import SilenceStore
 from quotabell.store.sources import SourceStore
 from quotabell.store.states import StateStore
-from quotabell.store.telling import TellingStore
 from quotabell.store.thresholds import ThresholdStore
 from quotabell.store.usage import UsageStore
 from quotabell.supervisor import Supervisor
@@ -110,10 +103,11 @@ class Running:
     host: str
     port: int
     metrics: Metrics
+    secure: bool
 
     @property
     def url(self) -> str:
-        return address(self.host or "localhost", self.port)
+        return address(self.host or "localhost", self.port, secure=self.secure)
 
 
 async def serve(
@@ -157,6 +151,9 @@ async def serve(
         await patiently(lambda: migrate(dsn), log, patience)
 
         metrics = Metrics()
+        certificates = Certificates(config.tls, metrics, log) if config.tls else None
+        if certificates is not None:
+            tasks.start(certificates.watch())
         database = Database(
             dsn,
             pool_size=config.database.pool_size,
@@ -229,29 +226,12 @@ async def serve(
 
         reporters = Sources(source_store, database.clock.now, log)
         tasks.start(reporters.run())
-        stack.push_async_callback(reporters.close)
+        stack.push_async_callback(last_word, lambda: database.up, reporters.close)
 
-        push_store = PushStore(database)
-        rules = EndpointRules(config.push.allowed_hosts, config.push.trusted_origins)
-        keys = await keyring(
-            push_store, config.data_dir, config.push.key_files, config.push.subject
+        told = await delivering(
+            *(stack, config, database, metrics, logging), worker=instance.id, fault=fault
         )
-        webpush = await stack.enter_async_context(WebPushChannel(rules, keys))
-        feed_store = FeedStore(database)
-        own_address = config.external_url or address(config.listen.host, config.listen.port)
-        channels = await stack.enter_async_context(OperatorChannels(feed_store, own_address))
-        channels.replace(config.channels)
-        deliverer = Deliverer(
-            DeliveryStore(database, config.alerts.evaluate_every),
-            {"webpush": WebPushSender(webpush)}
-            | dict.fromkeys(("webhook", "alertmanager", "apprise"), channels),
-            metrics,
-            logging.get_logger("deliver"),
-            worker=instance.id,
-            topic_key=topic_key(keys.newest.key),
-            tell=Teller(TellingStore(database), logging.get_logger("tell"), own_address).tell,
-            fault=fault,
-        )
+        deliverer, channels = told.deliverer, told.channels
         await deliverer.start()
         tasks.start(deliverer.run())
         tasks.start(deliverer.acknowledge())
@@ -300,11 +280,11 @@ async def serve(
             progress=supervisor.progress,
             fault=fault,
         )
-        stack.push_async_callback(evaluator.release)
+        stack.push_async_callback(last_word, lambda: database.up, evaluator.release)
         await evaluator.hold()
         tasks.start(evaluator.run())
         tasks.start(supervisor.watch(config.alerts.evaluate_every.total_seconds()))
-        feed = AlertFeed(feed_store, channels, metrics, log, leading=lambda: evaluator.leading)
+        feed = AlertFeed(told.feed, channels, metrics, log, leading=lambda: evaluator.leading)
         tasks.start(feed.run())
 
         def hint(payload: str) -> None:
@@ -332,7 +312,8 @@ async def serve(
         gate = gate_of(config.auth)
         draining = Draining()
         reloader = Reloader(
-            config, reread, gate, mirror, channels, receivers, watching.sources, metrics, log
+            *(config, reread, gate, mirror, channels, receivers, watching.sources),
+            *(certificates, metrics, log),
         )
         app = web.Application(client_max_size=config.ingest.max_body)
         mount(
@@ -361,10 +342,10 @@ async def serve(
                 *cloudevents.routes(receivers, gate.names()),
                 *thresholds.routes(ThresholdStore(database)),
                 *push.routes(
-                    Subscriptions(push_store, rules, keys),
-                    push_store,
+                    Subscriptions(told.push, told.rules, told.keys),
+                    told.push,
                     HistoryStore(database),
-                    keys.newest.key.public,
+                    told.keys.newest.key.public,
                     Allowance(config.push.tests_per_minute),
                     Crowd(config.push.subscribes_per_minute),
                 ),
@@ -380,13 +361,17 @@ async def serve(
             draining,
             log,
         )
-        listener = Listener(app, sock, draining)
+        listener = Listener(
+            *(app, sock, draining),
+            room=room(config.max_connections),
+            tls=certificates.context if certificates is not None else None,
+        )
         stack.push_async_callback(listener.close)
         await listener.start()
         if reload is not None:
             tasks.start(reloader.watch(reload, supervisor))
 
-        running = Running(config.listen.host, listener.port, metrics)
+        running = Running(config.listen.host, listener.port, metrics, config.tls is not None)
         log.info("quotabell is ready", url=running.url, version=__version__)
         supervisor.ready()
         on_ready(running)

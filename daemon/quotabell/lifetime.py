@@ -42,6 +42,13 @@ async def _cancel(task: asyncio.Task[Any]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def last_word(reachable: Callable[[], bool], say: Callable[[], Awaitable[object]]) -> None:
+    """Say something to the database at the end, if it listens: one that hangs costs seconds for
+    each who tries, and what is said here can do without."""
+    if reachable():
+        await say()
+
+
 async def patiently(connect: Callable[[], Awaitable[object]], log: Logger, patience: float) -> None:
     """Call until the database can be reached; Unavailable after ``patience`` seconds."""
     deadline = asyncio.get_running_loop().time() + patience

@@ -150,6 +150,17 @@ class Metrics:
             "Whether the last reload of the configuration succeeded.",
             registry=registry,
         )
+        self.tls_expiry = Gauge(
+            "quotabell_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate that new connections get expires; 0 without TLS.",
+            registry=registry,
+        )
+        self.tls_reload_successful = Gauge(
+            "quotabell_tls_last_reload_successful",
+            "Whether the files of the certificate could be used when they were last read.",
+            registry=registry,
+        )
+        self.tls_reload_successful.set(1)
         Gauge(
             "quotabell_build_info",
             "A constant 1 with the version of this daemon.",

@@ -10,6 +10,7 @@ from quotabell.config import Config, fingerprint
 from quotabell.errors import ConfigError, QuotabellError
 from quotabell.formats.names import Signal
 from quotabell.http.auth import Gate, gate_of
+from quotabell.http.certificates import Certificates
 from quotabell.http.receiving import Receivers
 from quotabell.log import Logger
 from quotabell.metrics import Metrics
@@ -23,6 +24,7 @@ _FIXED = (
     *(
         "listen",
         "external_url",
+        "max_connections",
         "data_dir",
         "database",
         "ingest",
@@ -47,6 +49,7 @@ class Reloader:
         channels: OperatorChannels,
         receivers: Receivers,
         watch: SourceWatch,
+        certificates: Certificates | None,
         metrics: Metrics,
         log: Logger,
     ) -> None:
@@ -57,6 +60,7 @@ class Reloader:
         self._channels = channels
         self._receivers = receivers
         self._watch = watch
+        self._certificates = certificates
         self._metrics = metrics
         self._log = log
         self._one_at_a_time = asyncio.Lock()
@@ -74,6 +78,7 @@ class Reloader:
         async with self._one_at_a_time:
             try:
                 config = self._with_fixed_keys(self._reread() if self._reread else self.config)
+                self._renew_certificate()
                 await self._mirror.put(config)
             except QuotabellError as error:
                 self._metrics.config_reload_successful.set(0)
@@ -87,6 +92,14 @@ class Reloader:
             self.config = config
             self._metrics.config_reload_successful.set(1)
             self._log.info("configuration reloaded", fingerprint=fingerprint(config)[:12])
+
+    def _renew_certificate(self) -> None:
+        """Even if the configuration names other files: a restart takes those."""
+        if self._certificates is not None:
+            try:
+                self._certificates.renew()
+            except ValueError as error:
+                raise ConfigError([f"tls.{error}"]) from None
 
     def _with_fixed_keys(self, config: Config) -> Config:
         """The new configuration with the old values of what a running daemon cannot change."""

@@ -11,6 +11,7 @@ import yaml
 
 from quotabell.config import Config, load, redacted
 from quotabell.config.load import every_key
+from tests.support.certificates import Authority
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 
@@ -68,6 +69,7 @@ def test_every_value_that_stands_there_is_the_default_as_it_is_shown() -> None:
     only_examples = {".".join(key) for key in defaults.keys() - written.keys()}
     assert only_examples == {
         "data_dir",  # depends on who runs it
+        "tls",
         "auth.tokens",
         "auth.jwt",
         "database.url_file",
@@ -104,6 +106,8 @@ def test_the_examples_in_it_work(tmp_path: Path) -> None:
         "pager": "whsec_" + "cGFnZXI" * 6,
     }.items():
         (tmp_path / name).write_text(text)
+    authority = Authority()
+    authority.issue("localhost").write(tmp_path / "tls.crt", tmp_path / "tls.key")
     path = tmp_path / "quotabell.yaml"
     path.write_text(with_examples().replace("/run/secrets", str(tmp_path)), encoding="utf-8")
 

@@ -27,6 +27,7 @@ from tests.deploy.containers import (
 from tests.deploy.files import DASHBOARDS, PROMETHEUS, RULES
 from tests.process.program import quotabell_run
 from tests.support import daemon
+from tests.support.certificates import Authority
 from tests.support.load import steady_port
 from tests.support.postgres import Database
 from tests.support.prometheus import program
@@ -67,8 +68,9 @@ def test_the_image_runs_as_an_ordinary_user_and_says_whether_it_lives() -> None:
     assert "HEALTHCHECK" in final
 
 
+@pytest.mark.parametrize("secure", [False, True])
 async def test_the_health_check_tells_a_daemon_from_none(
-    database: Database, tmp_path: Path
+    database: Database, tmp_path: Path, secure: bool
 ) -> None:
     port = steady_port()
     python, *arguments = [word.replace(":3001/", f":{port}/") for word in healthcheck()]
@@ -81,7 +83,10 @@ async def test_the_health_check_tells_a_daemon_from_none(
         async with asyncio.timeout(30):
             return await process.wait() == 0
 
-    config = daemon.configure(tmp_path, database.dsn, listen=f"127.0.0.1:{port}")
+    files = {"cert_file": tmp_path / "tls.crt", "key_file": tmp_path / "tls.key"}
+    Authority().issue("localhost").write(*files.values())
+    tls = {"tls": {name: str(path) for name, path in files.items()}} if secure else {}
+    config = daemon.configure(tmp_path, database.dsn, listen=f"127.0.0.1:{port}", **tls)
     async with daemon.running(config):
         assert await healthy()
     assert not await healthy()

@@ -278,6 +278,24 @@ async def test_an_address_that_guesses_is_told_to_wait_and_others_are_not() -> N
         gate.admit(_from("192.0.2.1", "guess-4"), "read")
 
 
+async def test_an_address_that_guesses_on_costs_no_more_signatures() -> None:
+    clock, signed = Clock(), Mock()
+    signed.known.return_value = None
+    signed.identify.side_effect = Unauthorized("the signature of this token is wrong")
+    gate = Gate([], open_metrics=False, signed=signed, failures=3, clock=clock)
+    for n in range(100):
+        with pytest.raises((Unauthorized, TooMany)):
+            gate.admit(_from("192.0.2.1", f"a.b.{n}"), "read")
+
+    assert signed.identify.call_count == 30
+    with pytest.raises(Unauthorized):
+        gate.admit(_from("192.0.2.2", "a.b.c"), "read")
+    clock.now += 60
+    signed.identify.side_effect = None
+    signed.identify.return_value = Caller("jwt:u", frozenset({"read"}), "u", "jwt")
+    assert gate.admit(_from("192.0.2.1", "a.b.good"), "read").user == "u"
+
+
 @pytest.mark.parametrize(
     ("address", "known_as"),
     [

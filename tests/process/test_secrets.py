@@ -10,6 +10,7 @@ import aiohttp
 
 from tests.process.program import quotabell_run
 from tests.support import daemon
+from tests.support.certificates import Authority
 from tests.support.postgres import OWNER, Database
 from tests.support.tokens import supabase
 from tests.support.waiting import eventually
@@ -33,7 +34,14 @@ async def test_a_whole_life_at_debug_level_tells_no_secret(
     cluster.execute(f"ALTER ROLE {OWNER} PASSWORD '{password}'")
     try:
         url = empty_database.tcp_dsn.replace(cluster.password, password)
-        sections = {"database": {"url": url}, "log": {"level": "debug"}}
+        tls = {"cert_file": tmp_path / "tls.crt", "key_file": tmp_path / "tls.key"}
+        certificate = Authority().issue("localhost")
+        certificate.write(*tls.values())
+        sections = {
+            "database": {"url": url},
+            "log": {"level": "debug"},
+            "tls": {key: str(file) for key, file in tls.items()},
+        }
         path = daemon.write_config(tmp_path, "", auth=_auth(INGEST), **sections)
         async with daemon.process(path) as process:  # migrates
             await _live(process)
@@ -41,6 +49,9 @@ async def test_a_whole_life_at_debug_level_tells_no_secret(
             await process.start()
             await _lose_the_database(process, empty_database)
             daemon.write_config(tmp_path, "", auth=_auth(LATER), **sections)
+            tls["key_file"].write_bytes(Authority().issue("localhost").pem())
+            await _refuse_a_reload(process)
+            certificate.write(*tls.values())
             await _reload(process)
             assert await process.end() == 0
     finally:
@@ -50,6 +61,8 @@ async def test_a_whole_life_at_debug_level_tells_no_secret(
     assert b"database lost" in said  # it did log what happened
     assert b"configuration reloaded" in said
     assert CANARY not in said
+    assert b"tls: key_file" in said
+    assert not [line for line in _inside(certificate.pem()) if line in said]
     for token in (SIGNED, EXPIRED):
         assert not [part for part in token.split(".")[1:] if part.encode() in said]
 
@@ -76,7 +89,7 @@ def _tokens(ingest: str) -> list[dict[str, object]]:
 
 async def _live(process: daemon.DaemonProcess) -> None:
     """Requests of every fate, each with a token."""
-    async with aiohttp.ClientSession(process.url) as session:
+    async with _session(process) as session:
         for token, body, status in (
             (INGEST, b'{"provider":"p","model":"m","tokensUsed":9,"tokenLimit":10}', 200),
             (INGEST, b'{"provider":"p","model":"m","tokensUsed":-1,"tokenLimit":10}', 422),
@@ -106,15 +119,32 @@ async def _lose_the_database(process: daemon.DaemonProcess, database: Database) 
     database.cluster.execute(
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database.name}'"
     )
-    async with aiohttp.ClientSession(process.url) as session:
+    async with _session(process) as session:
         await eventually(lambda: _ready(session, 503))
         database.cluster.execute(f"ALTER DATABASE {database.name} ALLOW_CONNECTIONS true")
         await eventually(lambda: _ready(session, 200))
 
 
+def _inside(pem: bytes) -> list[bytes]:
+    return [line for line in pem.splitlines() if not line.startswith(b"-----")]
+
+
+def _session(process: daemon.DaemonProcess) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(process.url, connector=aiohttp.TCPConnector(ssl=False))
+
+
+async def _refuse_a_reload(process: daemon.DaemonProcess) -> None:
+    async with _session(process) as session:
+        async with session.post("/-/reload", headers=_headers(ADMIN)) as response:
+            assert response.status == 422
+            told = await response.read()
+    assert b"PRIVATE" not in told
+    assert CANARY not in told
+
+
 async def _reload(process: daemon.DaemonProcess) -> None:
     os.kill(process.pid, signal.SIGHUP)
-    async with aiohttp.ClientSession(process.url) as session:
+    async with _session(process) as session:
 
         async def taken() -> bool:
             async with session.post(UPDATE, json=daemon.SNAPSHOT, headers=_headers(LATER)) as r:

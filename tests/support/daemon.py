@@ -99,7 +99,7 @@ class DaemonProcess:
         async with asyncio.timeout(timeout):
             while True:
                 text = self.log_file.read_bytes()[offset:].decode()
-                if found := re.search(r"quotabell is ready.*?(http://[^\s\"]+)", text):
+                if found := re.search(r"quotabell is ready.*?(https?://[^\s\"]+)", text):
                     self.url = found[1]
                     return
                 if self.process.returncode is not None:

@@ -100,7 +100,7 @@ async def receiving(
         draining = Draining()
         resources = (otlp, litellm, cloudevents)
         mount(app, [r for of in resources for r in of.routes(receivers, [])], gate, draining, log)
-        listener = Listener(app, bind("127.0.0.1", 0), draining)
+        listener = Listener(app, bind("127.0.0.1", 0), draining, room=1024)
         stack.push_async_callback(listener.close)
         await listener.start()
         session = await stack.enter_async_context(aiohttp.ClientSession())

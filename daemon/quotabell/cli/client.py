@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from quotabell.cli.exits import (
     CommandFailed,
 )
 from quotabell.cli.terminal import printable
-from quotabell.config import load
+from quotabell.config import Address, load
 
 API = "/api/token-monitor"
 _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
@@ -86,6 +87,12 @@ def add_connection(command: argparse.ArgumentParser) -> None:
         help="the daemon (default: $QUOTABELL_URL, else `listen` of the configuration)",
     )
     command.add_argument(
+        "--cacert",
+        type=Path,
+        metavar="FILE",
+        help="trust the authorities in it, not the system's (default: $QUOTABELL_CACERT)",
+    )
+    command.add_argument(
         "--token-file",
         type=Path,
         metavar="FILE",
@@ -108,7 +115,10 @@ async def reached(arguments: argparse.Namespace) -> AsyncIterator[Daemon]:
     """The daemon that the options or the environment name; nothing is sent yet."""
     url, token = address_of(arguments), token_of(arguments)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with aiohttp.ClientSession(timeout=_TIMEOUT, headers=headers) as session:
+    connector = aiohttp.TCPConnector(ssl=trust_of(arguments))
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=_TIMEOUT, headers=headers
+    ) as session:
         yield Daemon(url, session)
 
 
@@ -121,11 +131,29 @@ def address_of(arguments: argparse.Namespace) -> str:
             return web_address(url)
         except ValueError as error:
             raise CommandFailed(f"QUOTABELL_URL {error}", EX_CONFIG) from None
-    listen = load(arguments.config, os.environ).listen
+    config = load(arguments.config, os.environ)
+    listen, scheme = config.listen, "http" if config.tls is None else "https"
     if listen.port == 0:
         raise CommandFailed("listen leaves the port to the system: name it by --url", EX_CONFIG)
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)
-    return f"http://[{host}]:{listen.port}" if ":" in host else f"http://{host}:{listen.port}"
+    return f"{scheme}://{Address(host, listen.port)}"
+
+
+def trust_of(arguments: argparse.Namespace) -> ssl.SSLContext:
+    """Whose certificates are taken. Raises ConfigError, CommandFailed."""
+    path, name = arguments.cacert, "--cacert"
+    if path is None and (named := os.environ.get("QUOTABELL_CACERT")):
+        path, name = Path(named), "QUOTABELL_CACERT"
+    if path is not None:
+        try:
+            return ssl.create_default_context(cafile=path)
+        except OSError as error:  # of TLS too
+            reason = "holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+            raise CommandFailed(f"{name}: {path}: {reason}", EX_NOINPUT) from None
+    if arguments.url or os.environ.get("QUOTABELL_URL"):
+        return ssl.create_default_context()
+    tls = load(arguments.config, os.environ).tls
+    return ssl.create_default_context() if tls is None else tls.read().own()
 
 
 def token_of(arguments: argparse.Namespace) -> str | None:
@@ -214,6 +242,12 @@ class Daemon:
                 if 200 <= reply.status < 300 and value is not None:
                     return value
                 raise self._failure(reply, value)
+        except aiohttp.ClientConnectorCertificateError as error:
+            reason = getattr(error.certificate_error, "verify_message", "it cannot be checked")
+            raise Away(
+                f"{self.url}: its certificate is not trusted ({reason}): name a file with its "
+                "authority by --cacert or QUOTABELL_CACERT"
+            ) from None
         except aiohttp.ClientConnectorError as error:
             raise Away(
                 f"no daemon answers at {self.url} ({_reason(error)}): start it with "

@@ -47,6 +47,7 @@ from quotabell.config.problems import BROKEN, Loc, key_path
 from quotabell.config.quotas import Quota
 from quotabell.config.quotas import contradictions as between_quotas
 from quotabell.config.sources import LONGEST, SHORTEST, Identity, Sources
+from quotabell.config.tls import Tls
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["logfmt", "json", "console"]
@@ -246,6 +247,8 @@ class Config(Section):
 
     listen: Listen = net.Address("127.0.0.1", 3001)
     external_url: ExternalUrl = ""
+    tls: Tls | None = None
+    max_connections: Annotated[Whole, between(16, 1_000_000)] = 4_096
     data_dir: Annotated[Located, Field(default_factory=lambda: default_data_dir(os.environ))]
     database: Database = Database()
     auth: Auth = Auth()

@@ -7,6 +7,7 @@ that a foreign page caused are refused.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable
 from hashlib import sha256
 from time import monotonic
@@ -17,7 +18,7 @@ from pydantic import SecretStr
 
 from quotabell.config import Auth
 from quotabell.http.allowance import network
-from quotabell.http.buckets import Buckets
+from quotabell.http.buckets import Buckets, TooMany
 from quotabell.http.caller import LOCAL, SCOPES, Caller, Forbidden, Unauthorized
 from quotabell.http.guard import refuse_foreign_pages
 from quotabell.http.signed import Signed
@@ -25,6 +26,7 @@ from quotabell.http.signed import Signed
 __all__ = ["LOCAL", "SCOPES", "Caller", "Forbidden", "Gate", "Token", "Unauthorized", "gate_of"]
 
 FAILURES = 60  # a minute and address
+WASTED = 10  # times as many bad tokens, from which on no signature of an address is checked
 
 
 class Token(Protocol):
@@ -68,6 +70,9 @@ class Gate:
         self.origins = frozenset(origins)
         self._limit = failures
         self._failed = Buckets(failures, clock=clock)
+        # Signatures that were checked in vain. More of them: those who share an address with one
+        # that guesses, behind a proxy, should come in with new tokens all the same.
+        self._wasted = Buckets(failures * WASTED, clock=clock)
 
     def replace(self, other: Gate) -> None:
         """Let in whom another gate would. Failures are remembered, if as many are allowed."""
@@ -77,6 +82,7 @@ class Gate:
         self.origins = other.origins
         if self._limit != other._limit:
             self._limit, self._failed = other._limit, other._failed
+            self._wasted = other._wasted
 
     def names(self) -> list[str]:
         """Every name that a caller can have in metrics."""
@@ -115,12 +121,16 @@ class Gate:
             caller = self._signed.known(digest)
         if caller is not None:
             return caller
+        address = network(request)
         try:
             if self._signed is None or token.count(".") < 2:
                 raise Unauthorized("this token is not known")
+            self._wasted.expect(address)
             return self._signed.identify(token, digest)
         except Unauthorized:
-            self._failed.take(network(request))
+            with contextlib.suppress(TooMany):
+                self._wasted.take(address)
+            self._failed.take(address)
             raise
 
 

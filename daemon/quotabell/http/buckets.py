@@ -43,8 +43,8 @@ class Buckets:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, key: Hashable) -> None:
-        """Count one; raises TooMany, which costs nothing."""
+    def expect(self, key: Hashable) -> float:
+        """What is left, at least one; raises TooMany. Counts nothing."""
         now = self._clock()
         bucket = self._buckets.get(key, _Bucket(self._size, now))
         left = min(self._size, bucket.left + (now - bucket.at) / self._every)
@@ -52,6 +52,11 @@ class Buckets:
             raise TooMany(
                 f"at most {self._size:.0f} of these requests a minute", (1 - left) * self._every
             )
+        return left
+
+    def take(self, key: Hashable) -> None:
+        """Count one; raises TooMany, which costs nothing."""
+        left, now = self.expect(key), self._clock()
         self._buckets[key] = _Bucket(left - 1, now)
         self._buckets.move_to_end(key)
         while len(self._buckets) > self._keys:

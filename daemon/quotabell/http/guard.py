@@ -29,7 +29,7 @@ def refuse_foreign_pages(request: web.Request, allowed: Collection[str] = ()) ->
     origin = request.headers.get(hdrs.ORIGIN)
     if origin in allowed:
         return
-    if origin is not None and origin.lower() != f"http://{host.lower()}":
+    if origin is not None and origin.lower() != f"{request.scheme}://{host.lower()}":
         raise Forbidden("requests from other web pages are refused")
     if request.headers.get("Sec-Fetch-Site", "none") not in _OWN_FETCHES:
         raise Forbidden("requests from other web pages are refused")

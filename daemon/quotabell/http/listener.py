@@ -8,12 +8,15 @@ import ctypes
 import logging
 import select
 import socket
+import ssl
 import struct
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from quotabell.errors import QuotabellError
+from quotabell.http.connection import Connection
+from quotabell.http.door import Door
 from quotabell.http.routing import Draining
 
 BACKLOG = 1024
@@ -30,18 +33,17 @@ _IGNORE_HANDSHAKES = (
     (0x06, 0, 0, 0),  # drop
     (0x06, 0, 0, 0xFFFFFFFF),  # pass
 )
-_MAX_LINE = 8190
-_HEADERS = 16 * 1024
 
 
 class CannotListen(QuotabellError):
     """The address to listen on cannot be used."""
 
 
-def address(host: str, port: int) -> str:
+def address(host: str, port: int, *, secure: bool = False) -> str:
     """The URL of this daemon, by the machine's name where it listens on all of its addresses."""
     host = socket.gethostname() if host in ("", "0.0.0.0", "::") else host
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -74,21 +76,23 @@ def bind(host: str, port: int) -> socket.socket:
 class Listener:
     """Serves an application on a bound socket until drained."""
 
-    def __init__(self, app: web.Application, sock: socket.socket, draining: Draining) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        sock: socket.socket,
+        draining: Draining,
+        *,
+        room: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._sock = sock
         self._draining = draining
         self._runner = web.AppRunner(
-            app,
-            handle_signals=False,
-            access_log=None,
-            logger=_logger(),
-            auto_decompress=False,
-            keepalive_timeout=75.0,
-            max_line_size=_MAX_LINE,
-            max_field_size=_HEADERS,
-            shutdown_timeout=1.0,
+            app, handle_signals=False, access_log=None, shutdown_timeout=1.0
         )
-        self._server: asyncio.Server | None = None
+        self._room = room
+        self._tls = tls
+        self._door: Door | None = None
 
     @property
     def port(self) -> int:
@@ -96,13 +100,16 @@ class Listener:
 
     async def start(self) -> None:
         await self._runner.setup()
-        assert self._runner.server is not None
+        server, log = self._runner.server, _logger()
+        assert server is not None
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                self._runner.server, sock=self._sock, backlog=BACKLOG
-            )
+            self._sock.listen(BACKLOG)
         except OSError as error:  # another process that was bound as well listened first
             raise CannotListen(f"cannot listen: {error.strerror or error}") from None
+        self._door = Door(
+            self._sock, lambda gone: Connection(server, gone, log), self._tls, self._room
+        )
+        self._door.open()
 
     async def drain(self) -> None:
         """Answer what has arrived, then close; no connection is reset on the way.
@@ -112,25 +119,19 @@ class Listener:
         is accepted empty, and only then the socket is closed. Connections that are kept
         alive get `Connection: close` with their next answer.
         """
-        if self._server is None:
+        if self._door is None:
             return
         self._draining.on = True
         await asyncio.sleep(ACCEPTING)
         _ignore_handshakes(self._sock)
         await asyncio.sleep(_HANDSHAKE)
         await self._backlog_accepted()
-        self._server.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGERING):
-                # aiohttp tells of no event
-                while self._runner.server is not None and self._runner.server.connections:  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+        self._door.shut()
+        self._sock.close()
+        await self._door.empty(LINGERING)
 
     async def _backlog_accepted(self) -> None:
-        """Wait, bounded, until no connection waits to be accepted.
-
-        libuv accepts only one each time round the event loop, so a crowd takes a while.
-        """
+        """Wait, bounded, until no connection waits to be accepted."""
         waiting = select.poll()
         waiting.register(self._sock, select.POLLIN)
         with contextlib.suppress(TimeoutError):
@@ -140,7 +141,11 @@ class Listener:
         await asyncio.sleep(0)  # the last one becomes known one round later
 
     async def close(self) -> None:
+        if self._door is not None:
+            self._door.shut()
         await self._runner.cleanup()
+        if self._door is not None:
+            self._door.close()
         self._sock.close()
 
 

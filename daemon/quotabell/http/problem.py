@@ -21,6 +21,7 @@ from quotabell.errors import (
     UnsupportedType,
 )
 from quotabell.http.buckets import TooMany
+from quotabell.http.connection import TooSlow
 
 
 class NotFound(QuotabellError):
@@ -61,6 +62,7 @@ class Problem(msgspec.Struct, rename="camel", omit_defaults=True):
 _STATUS: Mapping[type[QuotabellError], int] = {
     Malformed: 400,
     NotFound: 404,
+    TooSlow: 408,
     Taken: 409,
     Over: 409,
     TooLarge: 413,
