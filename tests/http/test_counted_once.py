@@ -128,7 +128,7 @@ async def test_a_reload_does_not_wait_for_the_states_that_follow_it(
                 assert await holding.fetchval(limits) == 1_000
 
             async def followed() -> bool:
-                return await holding.fetchval(limits) == 5
+                return (await holding.fetchval(limits),) == (5,)
 
             await eventually(followed, timeout=20)
             alert = "select level from alerts where quota = 'users' and status = 'firing'"
