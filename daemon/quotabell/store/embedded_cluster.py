@@ -45,12 +45,15 @@ timezone = 'UTC'
 
 def tuning() -> dict[str, str]:
     """The settings that decide how durable and how fast the server is, on this machine."""
+    buffers = shared_buffers()
     return {
         "fsync": "on",
         "full_page_writes": "on",
         "synchronous_commit": "on",
-        "shared_buffers": f"{shared_buffers()}MB",
-        "max_wal_size": "512MB",
+        "shared_buffers": f"{buffers}MB",
+        # After a checkpoint every page is logged whole with its first change: with checkpoints
+        # sooner than most pages changed again, that is nearly all that is logged.
+        "max_wal_size": f"{max(512, 2 * buffers)}MB",
     }
 
 
