@@ -10,14 +10,22 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from tests.drills.ground import durable_cluster
+from tests.drills import ground
+from tests.drills.ground import DurableCluster
 from tests.support import daemon
 from tests.support.postgres import Database
+
+from quotabell.store.embedded_cluster import tuning
 
 TOKEN = "token-of-the-benchmark"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 __all__ = ["BEARER", "body", "durable_cluster", "ours", "peer", "report"]
+
+
+def durable_cluster() -> contextlib.AbstractContextManager[DurableCluster]:
+    """A running one, set up as the embedded server is; removed at the end."""
+    return ground.durable_cluster(**tuning())
 
 
 @contextlib.asynccontextmanager

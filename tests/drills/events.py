@@ -192,7 +192,8 @@ async def events(database: Database, folder: Path, *, times: int, seed: int) -> 
         report.faults += senders.faults + await _audit(database, senders)
         # Answers by a daemon while it counts anew are right as well; here all is to be compared.
         await eventually(lambda: _ready(database), timeout=60, every=0.2)
-        checked = await quotabell_run("recount", "--check", "--config", configs[0])
+        check = ("recount", "--check", "--config", configs[0])
+        checked = await quotabell_run(*check, timeout=600)  # it weighs every event of the drill
         if checked.code != 0 or "not compared" in checked.out or checked.err:
             report.faults.append(f"recount --check: {checked}")
         report.figures["recount --check"] = checked.out.strip()

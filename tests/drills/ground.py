@@ -95,9 +95,10 @@ async def ground(database: Database, folder: Path, **sections: Any) -> AsyncIter
 
 
 @contextlib.contextmanager
-def durable_cluster() -> Iterator[DurableCluster]:
-    """A running one; removed at the end."""
-    cluster = DurableCluster("drill", embedded_18() or DEBIAN_15, settings={"fsync": "on"})
+def durable_cluster(**settings: str) -> Iterator[DurableCluster]:
+    """A running one, with further settings of the server; removed at the end."""
+    durable = {"fsync": "on", **settings}
+    cluster = DurableCluster("drill", embedded_18() or DEBIAN_15, settings=durable)
     try:
         cluster.start()
         yield cluster

@@ -228,6 +228,29 @@ async def running(evaluator: Evaluator) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_what_was_not_done_goes_on_without_the_rest_of_the_round(pool: Database) -> None:
+    work = list(range(50))
+
+    async def some() -> bool:
+        work.pop()
+        return bool(work)
+
+    rest = Counter()
+    async with running(replica(pool, steps=[rest, some], every=60.0)):
+        await eventually(lambda: not work, timeout=20)
+
+    assert rest.calls == 1
+
+
+async def test_what_was_not_done_does_not_put_off_rounds(pool: Database) -> None:
+    async def never_done() -> bool:
+        return True
+
+    rest = Counter()
+    async with running(replica(pool, steps=[rest, never_done], every=0.1)):
+        await eventually(lambda: rest.calls > 3, timeout=20)
+
+
 async def test_a_hint_begins_a_round_at_once(pool: Database) -> None:
     step = Counter()
     evaluator = replica(pool, steps=[step], every=60.0)

@@ -24,7 +24,7 @@ from quotabell.store.database import Database
 from quotabell.store.delivery import DeliveryStore
 from quotabell.store.events import EventStore
 from quotabell.store.quotas import QuotaStore
-from tests.store.test_events import event
+from tests.store.test_events import event, sums
 
 DAILY = {"name": "daily", "limit": 1_000, "window": "day"}
 LOG = log.configure("error").get_logger()
@@ -369,7 +369,8 @@ STEPS = st.one_of(
 
 @pytest.mark.parametrize("batch", [1, 3])
 async def test_open_states_are_what_their_events_weigh_whatever_happened(dsn, batch):
-    """Events of any age and order, repeats, corrections and changes of quotas in between."""
+    """Events of any age and order, repeats, corrections and changes of quotas in between. What is
+    summed up for ever is what the events are, too."""
     async with replica(dsn) as it:
 
         async def work(most: int) -> None:
@@ -393,6 +394,7 @@ async def test_open_states_are_what_their_events_weigh_whatever_happened(dsn, ba
                     await it.report(*step)
             await it.follow()
             await it.found()
+            await sums(it.events)
 
         loop = asyncio.get_running_loop()
 

@@ -16,7 +16,7 @@ from quotabell.metrics import Metrics
 from quotabell.service.ring import SHARE
 from quotabell.store.quotas import Definition, QuotaStore, Work, quota_in
 
-EVENTS = 1_000  # counted again at a time: some 20 ms in another thread
+EVENTS = 2_000  # counted again at a time: some 30 ms in another thread
 STATES = 1_000  # compared at a time; writers wait for those that ring, some 0.3 ms each
 AHEAD = timedelta(days=3)  # for which periods are known
 MOST_PERIODS = 100

@@ -58,6 +58,7 @@ class Evaluator:
         self._progress = progress
         self._fault = fault
         self._failed = False  # a step of this round
+        self._left: list[Step] = []  # whose share of the time was over before their work
         self._duration = timedelta(seconds=max(_LEASE_SECONDS, 2 * every))
         self._held_until = 0.0
         self._finished = monotonic()
@@ -74,8 +75,10 @@ class Evaluator:
         """Rounds for ever; a failed round is logged and the next one tries again."""
         while True:
             started = monotonic()
+            self._woken.clear()
             try:
-                if await self.round():
+                await self.round()
+                if await self._go_on(started + max(self._every, 2 * (monotonic() - started))):
                     continue
             except QuotabellError as error:
                 self._ended(False)
@@ -84,7 +87,17 @@ class Evaluator:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, self._every - (monotonic() - started))):
                     await self._woken.wait()
-            self._woken.clear()
+
+    async def _go_on(self, until: float) -> bool:
+        """Take the steps again that were not done, and no others; whether they still are not.
+
+        A round looks at every open state. With a million of them that takes longer than the share
+        of a step, so what is left would wait most of the time for what has just been done.
+        """
+        while self._left and self.leading and monotonic() < until and not self._woken.is_set():
+            self._left = await self._take(self._left)
+            await self.hold()
+        return bool(self._left)
 
     def wake(self) -> None:
         """Begin the next round at once."""
@@ -96,20 +109,21 @@ class Evaluator:
         Raises Unavailable if the lease cannot be asked for.
         """
         self._failed = False
-        left = await self._take(self._everywhere)
+        self._left = await self._take(self._everywhere)
         well = False
         if self.leading or await self.hold():
-            left |= await self._take(self._steps)
+            self._left += await self._take(self._steps)
             well = await self.hold() and not self._failed
         self._finished = monotonic()
         self._ended(well)
-        return left
+        return bool(self._left)
 
-    async def _take(self, steps: Sequence[Step]) -> bool:
-        left = False
+    async def _take(self, steps: Sequence[Step]) -> list[Step]:
+        left = []
         for step in steps:
             try:
-                left |= await step() or False
+                if await step():
+                    left.append(step)
             except QuotabellError as error:
                 # The other steps do not wait for what this one lacks.
                 self._failed = True

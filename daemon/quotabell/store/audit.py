@@ -16,6 +16,7 @@ from quotabell.store.quotas import QuotasInForce
 
 _SQL = load("audit")
 _AT_A_TIME = 2_000
+_PATIENCE = 600.0  # seconds for all states: nobody waits, and a million take longer than a request
 
 
 class Difference(NamedTuple):
@@ -48,7 +49,7 @@ async def audit(database: Database) -> Audit:
             counted = await _count(connection, quotas, now.astimezone(UTC))
             stored = {
                 Counter(*row[:-1]): row["tokens_used"]
-                for row in await connection.fetch(_SQL["states"])
+                for row in await connection.fetch(_SQL["states"], timeout=_PATIENCE)
             }
     differences = [
         Difference(counter, stored.get(counter), min(counted[counter], BIGINT_MAX))
@@ -80,5 +81,7 @@ async def _count(connection: Connection, quotas: InForce, now: datetime) -> Tall
 
 
 async def _rows(connection: Connection, since: datetime) -> AsyncIterator[Any]:
-    async for row in connection.cursor(_SQL["events"], since, prefetch=_AT_A_TIME):
+    async for row in connection.cursor(
+        _SQL["events"], since, prefetch=_AT_A_TIME, timeout=_PATIENCE
+    ):
         yield row

@@ -17,6 +17,7 @@ from pathlib import Path
 from quotabell.errors import EmbeddedServerError
 from quotabell.store.embedded_account import Account
 from quotabell.store.embedded_binaries import Binaries, run_as
+from quotabell.store.embedded_memory import shared_buffers
 from quotabell.store.embedded_socket import PORT
 
 _MARK = "include 'quotabell.conf'"
@@ -28,13 +29,9 @@ listen_addresses = ''
 port = {port}
 unix_socket_directories = '{socket}'
 unix_socket_permissions = 0700
-
-fsync = on
-full_page_writes = on
-synchronous_commit = on
-shared_buffers = 128MB
-max_wal_size = 512MB
 max_connections = 60
+
+{tuning}
 
 # The daemon owns the log file and keeps it short. Terse: details of an error quote rows,
 # and rows hold secrets of subscriptions.
@@ -44,6 +41,21 @@ log_error_verbosity = terse
 log_timezone = 'UTC'
 timezone = 'UTC'
 """
+
+
+def tuning() -> dict[str, str]:
+    """The settings that decide how durable and how fast the server is, on this machine."""
+    buffers = shared_buffers()
+    return {
+        "fsync": "on",
+        "full_page_writes": "on",
+        "synchronous_commit": "on",
+        "shared_buffers": f"{buffers}MB",
+        # After a checkpoint every page is logged whole with its first change: with checkpoints
+        # sooner than most pages changed again, that is nearly all that is logged.
+        "max_wal_size": f"{max(512, 2 * buffers)}MB",
+    }
+
 
 _HBA = "# Rewritten at every start of the daemon.\nlocal all all peer map=quotabell\n"
 
@@ -114,10 +126,11 @@ def configure(pgdata: Path, socket: Path, account: Account) -> bool:
     The server's own user and root are the database role ``quotabell``; nobody else gets in.
     Raises OSError.
     """
+    tuned = "\n".join(f"{name} = {value}" for name, value in tuning().items())
     users = dict.fromkeys(("root", account.name))
     mapped = "".join(f'quotabell "{_doubled(user)}" quotabell\n' for user in users)
     wanted = {
-        "quotabell.conf": _SETTINGS.format(port=PORT, socket=socket),
+        "quotabell.conf": _SETTINGS.format(port=PORT, socket=socket, tuning=tuned),
         "pg_hba.conf": _HBA,
         "pg_ident.conf": f"# Rewritten at every start of the daemon.\n{mapped}",
     }

@@ -144,11 +144,13 @@ class QuotaStore:
             row = await connection.fetchrow(_SQL["recounting"], name)
             if row is None:
                 return False
-            done = await _count_again(connection, row, batch)
-            if done is None:
+            found = await _weigh_again(connection, row, batch)
+            if found is None:
                 await connection.execute(_SQL["counted"], name)
             else:
-                await connection.execute(_SQL["recounted"], name, *done)
+                await connection.execute(_SQL["recounted"], name, *found.done)
+                # Last: reports wait for these rows until the end.
+                await add(connection, found.sums)
         return True
 
     async def settle(self, name: str, batch: int) -> bool:
@@ -206,10 +208,15 @@ async def _put(connection: Connection, definition: Definition, known: Any, gener
         await connection.execute(_SQL["adjust"], *mirrored, thresholds, list(quota.notify))
 
 
-async def _count_again(
-    connection: Connection, row: Any, batch: int
-) -> tuple[date, str, str] | None:
-    """Add the next events to a quota; the position of the last, None: there are no more."""
+class _Weighed(NamedTuple):
+    """Events counted again: the position of the last, and what they add to counters."""
+
+    done: tuple[date, str, str]
+    sums: dict[Counter, Sum]
+
+
+async def _weigh_again(connection: Connection, row: Any, batch: int) -> _Weighed | None:
+    """The next events of a quota; None: there are no more."""
     quota = _quota(row)
     days = _Days(row)
     while days.day <= row["last_day"]:
@@ -225,8 +232,8 @@ async def _count_again(
         if events:
             # Reports of usage are answered meanwhile.
             of_batch = (quota, row["generation"], days.day, events)
-            await add(connection, await asyncio.to_thread(_weighed, *of_batch))
-            return days.day, events[-1]["source"], events[-1]["event_id"]
+            sums = await asyncio.to_thread(_weighed, *of_batch)
+            return _Weighed((days.day, events[-1]["source"], events[-1]["event_id"]), sums)
         days.next()
     return None
 
