@@ -13,6 +13,7 @@ from tests.drills.described import described
 from tests.drills.events import events
 from tests.drills.ground import DurableCluster, Ground, durable_cluster, ground, temporary_folder
 from tests.drills.kill import kill
+from tests.drills.mixed import mixed
 from tests.drills.outage import outage
 from tests.drills.replicas import calm, replicas
 from tests.drills.report import Report
@@ -22,6 +23,11 @@ from tests.drills.stop import stop
 
 async def _kill(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
     return await kill(ground, times=times, seed=seed)
+
+
+async def _mixed(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        return await mixed(cluster, folder, kills=4 * times, stops=times, seed=seed)
 
 
 async def _cut(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
@@ -74,6 +80,7 @@ async def _described(cluster: DurableCluster, ground: Ground, times: int, seed: 
 
 DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]]] = {
     "kill": _kill,  # SIGKILL of the daemon
+    "mixed": _mixed,  # SIGKILL of the daemon four times as often as stops of Postgres, all reports
     "cut": _cut,  # immediate stop of Postgres
     "freeze": _freeze,  # Postgres does not answer any more
     "stop": _stop,  # SIGTERM of the daemon

@@ -27,7 +27,7 @@ create table public.history (id bigserial primary key, model text, tokens_used b
 create function public.keep_history() returns trigger
 language plpgsql security definer set search_path = pg_catalog as $$
 begin
-    if tg_op = 'INSERT' or new.tokens_used <> old.tokens_used then
+    if new.provider = 'load' and (tg_op = 'INSERT' or new.tokens_used <> old.tokens_used) then
         insert into public.history (model, tokens_used) values (new.model, new.tokens_used);
     end if;
     return null;
