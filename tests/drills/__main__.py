@@ -18,6 +18,7 @@ from tests.drills.outage import outage
 from tests.drills.replicas import calm, replicas
 from tests.drills.report import Report
 from tests.drills.sick import sick
+from tests.drills.soak import soak
 from tests.drills.stop import stop
 
 
@@ -73,6 +74,13 @@ async def _events(cluster: DurableCluster, ground: Ground, times: int, seed: int
         return await events(cluster.create_database(), folder, times=times, seed=seed)
 
 
+async def _soak(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        length = 60.0 * times
+        database = cluster.create_database()
+        return await soak(database, folder, warm=length / 3, length=length, seed=seed)
+
+
 async def _described(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
     with temporary_folder() as folder:
         return await described(cluster.create_database(), folder, times=times, seed=seed)
@@ -89,6 +97,7 @@ DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]
     "calm": _calm,  # three daemons, so many thousand deliveries, no fault and no duplicate
     "sick": _sick,  # one push service hangs: by how much the others are late
     "events": _events,  # SIGKILL of two daemons that count usage events, while quotas change
+    "soak": _soak,  # so many minutes of everything, and does anything grow
     "described": _described,  # every operation of /openapi.json, and what it answers
 }
 
@@ -107,7 +116,7 @@ async def _run(name: str, times: int, seed: int) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.drills", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(DRILLS)}")
-    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--times", "--minutes", type=int, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - DRILLS.keys():
