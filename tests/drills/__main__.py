@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from tests.drills.bell import bell
+from tests.drills.commit import commit
 from tests.drills.described import described
 from tests.drills.events import events
 from tests.drills.ground import DurableCluster, Ground, durable_cluster, ground, temporary_folder
@@ -29,6 +30,11 @@ async def _kill(cluster: DurableCluster, ground: Ground, times: int, seed: int) 
 async def _mixed(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
     with temporary_folder() as folder:
         return await mixed(cluster, folder, kills=4 * times, stops=times, seed=seed)
+
+
+async def _commit(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        return await commit(cluster.create_database(), folder, times=times, seed=seed)
 
 
 async def _cut(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
@@ -89,6 +95,7 @@ async def _described(cluster: DurableCluster, ground: Ground, times: int, seed: 
 DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]]] = {
     "kill": _kill,  # SIGKILL of the daemon
     "mixed": _mixed,  # SIGKILL of the daemon four times as often as stops of Postgres, all reports
+    "commit": _commit,  # the connection to Postgres is reset while a COMMIT is under way
     "cut": _cut,  # immediate stop of Postgres
     "freeze": _freeze,  # Postgres does not answer any more
     "stop": _stop,  # SIGTERM of the daemon

@@ -221,7 +221,7 @@ async def compare_counts(database: Database, config: Path) -> list[str]:
     """What ``recount --check`` has to say against the quota states."""
     # Answers by a daemon while it counts anew are right as well; here all is to be compared.
     await eventually(lambda: _ready(database), timeout=60, every=0.2)
-    checked = await quotabell_run("recount", "--check", "--config", config)
+    checked = await quotabell_run("recount", "--check", "--config", config, timeout=120)
     if checked.code != 0 or "not compared" in checked.out or checked.err:
         return [f"recount --check: {checked}"]
     return []

@@ -85,10 +85,15 @@ class Ground:
 
 
 @contextlib.asynccontextmanager
-async def ground(database: Database, folder: Path, **sections: Any) -> AsyncIterator[Ground]:
-    """A daemon on a migrated or empty database, that keeps its history from now on."""
+async def ground(
+    database: Database, folder: Path, dsn: str = "", **sections: Any
+) -> AsyncIterator[Ground]:
+    """A daemon on a migrated or empty database, that keeps its history from now on.
+
+    ``dsn``: its way to the database, if not the shortest.
+    """
     listen = f"127.0.0.1:{steady_port()}"
-    config = daemon.write_config(folder, database.dsn, listen=listen, **sections)
+    config = daemon.write_config(folder, dsn or database.dsn, listen=listen, **sections)
     async with daemon.process(config) as process:
         await asyncio.to_thread(database.cluster.execute, _KEEP_HISTORY, database.name)
         yield Ground(database, process)

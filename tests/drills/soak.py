@@ -222,7 +222,7 @@ async def _pass(living: asyncio.Task[None], seconds: float) -> None:
 async def _watch(
     living: asyncio.Task[None], database: Database, pid: int, length: float
 ) -> list[Holding]:
-    held = []
+    held: list[Holding] = []
     end = time.monotonic() + length
     while time.monotonic() < end or len(held) < 4:
         await _pass(living, min(SAMPLE_EVERY, length / 10))
