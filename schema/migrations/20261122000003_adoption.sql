@@ -306,10 +306,16 @@ do $$
 declare
     adopted constant regclass[] := array(
         select format('public.%I', relname) from pg_class
-        where relnamespace = 'quotabell_new'::regnamespace and relkind = 'r');
+        where relnamespace = 'quotabell_new'::regnamespace and relkind = 'r'
+        order by relname);
     relation regclass;
 begin
     perform quotabell_new.refuse();
+    -- All of them first, and referring before referred: whoever writes meanwhile holds a table
+    -- and asks for those that its foreign keys lead to.
+    foreach relation in array adopted loop
+        execute format('lock table %s in access exclusive mode', relation);
+    end loop;
     foreach relation in array adopted loop
         perform quotabell_new.free(relation);
         perform quotabell_new.widen(relation);

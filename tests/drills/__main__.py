@@ -9,20 +9,49 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from tests.drills.bell import bell
+from tests.drills.commit import commit
 from tests.drills.described import described
 from tests.drills.events import events
 from tests.drills.failover import failover
 from tests.drills.ground import DurableCluster, Ground, durable_cluster, ground, temporary_folder
 from tests.drills.kill import kill
+from tests.drills.leaders import SKEW, leaders
+from tests.drills.mixed import mixed
 from tests.drills.outage import outage
+from tests.drills.refusing import WAYS, refusing
 from tests.drills.replicas import calm, replicas
 from tests.drills.report import Report
 from tests.drills.sick import sick
+from tests.drills.soak import soak
 from tests.drills.stop import stop
 
 
 async def _kill(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
     return await kill(ground, times=times, seed=seed)
+
+
+async def _mixed(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        return await mixed(cluster, folder, kills=4 * times, stops=times, seed=seed)
+
+
+async def _commit(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        return await commit(cluster.create_database(), folder, times=times, seed=seed)
+
+
+async def _refusing(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    whole = Report()
+    for way in WAYS:
+        with temporary_folder() as folder:
+            report = await refusing(cluster, folder, way=way, times=times, seed=seed)
+        whole.faults += [f"{way}: {fault}" for fault in report.faults]
+        whole.figures[way] = report.figures
+    return whole
+
+
+async def _away(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    return await outage(ground, cluster.crash, cluster.restart, times=times, away=60.0, seed=seed)
 
 
 async def _cut(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
@@ -53,6 +82,27 @@ async def _replicas(cluster: DurableCluster, ground: Ground, times: int, seed: i
         return await replicas(cluster.create_database(), folder, times=times, seed=seed)
 
 
+async def _leaders(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    whole = Report()
+    for count in (2, 3):
+        with temporary_folder() as folder:
+            report = await leaders(
+                *(cluster.create_database(), folder),
+                **{"replicas": count, "kills": times, "stops": times, "seed": seed},
+            )
+        whole.faults += report.faults
+        whole.figures[f"{count} replicas"] = report.figures
+    return whole
+
+
+async def _clock(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        return await leaders(
+            *(cluster.create_database(), folder),
+            **{"replicas": 2, "kills": times, "stops": times, "seed": seed, "skew": SKEW},
+        )
+
+
 async def _calm(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
     with temporary_folder() as folder:
         return await calm(cluster.create_database(), folder, times=times, seed=seed)
@@ -68,6 +118,13 @@ async def _events(cluster: DurableCluster, ground: Ground, times: int, seed: int
         return await events(cluster.create_database(), folder, times=times, seed=seed)
 
 
+async def _soak(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        length = 60.0 * times
+        database = cluster.create_database()
+        return await soak(database, folder, warm=length / 3, length=length, seed=seed)
+
+
 async def _described(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
     with temporary_folder() as folder:
         return await described(cluster.create_database(), folder, times=times, seed=seed)
@@ -80,15 +137,22 @@ async def _failover(cluster: DurableCluster, ground: Ground, times: int, seed: i
 
 DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]]] = {
     "kill": _kill,  # SIGKILL of the daemon
+    "mixed": _mixed,  # SIGKILL of the daemon four times as often as stops of Postgres, all reports
+    "commit": _commit,  # the connection to Postgres is reset while a COMMIT is under way
     "cut": _cut,  # immediate stop of Postgres
+    "away": _away,  # the same for a minute
+    "refusing": _refusing,  # Postgres is read-only, a standby, on a full disk
     "freeze": _freeze,  # Postgres does not answer any more
     "stop": _stop,  # SIGTERM of the daemon
     "bell": _bell,  # SIGKILL at the named points of delivery, so often at each
     "replicas": _replicas,  # the same of three daemons, SIGSTOP beyond a lease, LISTEN cut
+    "leaders": _leaders,  # of two and three daemons the one that leads is killed or stopped
+    "clock": _clock,  # the same, and the clock of one is ahead by ten minutes
     "calm": _calm,  # three daemons, so many thousand deliveries, no fault and no duplicate
     "sick": _sick,  # one push service hangs: by how much the others are late
     "events": _events,  # SIGKILL of two daemons that count usage events, while quotas change
     "failover": _failover,  # SIGKILL of whichever of two leads, under a Prometheus
+    "soak": _soak,  # so many minutes of everything, and does anything grow
     "described": _described,  # every operation of /openapi.json, and what it answers
 }
 
@@ -107,7 +171,7 @@ async def _run(name: str, times: int, seed: int) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.drills", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(DRILLS)}")
-    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--times", "--minutes", type=int, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - DRILLS.keys():

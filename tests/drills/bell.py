@@ -110,8 +110,10 @@ async def bell(database: Database, folder: Path, *, times: int, seed: int) -> Re
     return report
 
 
-async def subscribe(url: str, push: PushService, number: int) -> Browser:
-    async with aiohttp.ClientSession(url) as session:
+async def subscribe(url: str, push: PushService, number: int, token: str = "") -> Browser:
+    """A browser of an operator (``number`` 0) or else of the user."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with aiohttp.ClientSession(url, headers=headers) as session:
         async with session.get("/api/push/vapid-public-key") as answer:
             browser = push.subscribe((await answer.json())["publicKey"])
         user = USER if number else ""

@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 from tests.support.load import UPDATE, Answer, Connection, Cut, Refused, snapshot
 
@@ -115,6 +117,9 @@ class Climber:
     model: str
     token: str = ""
     pause: float = 0.1  # seconds after a failure
+    timeout: float = 15.0  # seconds that an answer is waited for
+    # Reports say when they were made, and are repeated until acknowledged.
+    repeats: bool = False
     sent: int = 0
     acknowledged: set[int] = field(default_factory=set)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -122,13 +127,16 @@ class Climber:
     slowest: float = 0.0  # seconds to any answer
 
     async def run(self, stop: asyncio.Event) -> None:
-        connection = Connection(self.token)
+        connection = Connection(self.token, self.timeout)
         loop = asyncio.get_running_loop()
+        body = b""
         while not stop.is_set():
-            self.sent += 1
+            if not body or not self.repeats or self.sent in self.acknowledged:
+                self.sent += 1
+                body = snapshot(self.model, self.sent, **self._stamp())
             begun = loop.time()
             try:
-                answer = await connection.post(self.url() + UPDATE, snapshot(self.model, self.sent))
+                answer = await connection.post(self.url() + UPDATE, body)
             except (Refused, Cut, TimeoutError) as error:
                 self._note(type(error).__name__)
                 await asyncio.sleep(self.pause)
@@ -141,6 +149,9 @@ class Climber:
                 self._check_refusal(answer)
                 await asyncio.sleep(self.pause)
         connection.abort()
+
+    def _stamp(self) -> dict[str, str]:
+        return {"timestamp": datetime.now(UTC).isoformat()} if self.repeats else {}
 
     def _note(self, outcome: str) -> None:
         self.outcomes[outcome] += 1
@@ -157,10 +168,10 @@ class Climber:
 
 
 class Climbers:
-    """``count`` climbers at once."""
+    """``count`` climbers at once; ``more``: what else is to be said of each `Climber`."""
 
-    def __init__(self, url: Callable[[], str], count: int, token: str = "") -> None:
-        self.all = [Climber(url, f"model-{n}", token) for n in range(count)]
+    def __init__(self, url: Callable[[], str], count: int, token: str = "", **more: Any) -> None:
+        self.all = [Climber(url, f"model-{n}", token, **more) for n in range(count)]
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 

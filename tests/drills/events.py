@@ -96,6 +96,7 @@ class Senders:
     daemons: Sequence[DaemonProcess]
     seed: int
     midnight: datetime
+    timeout: float = 15.0  # seconds that an answer is waited for
     last: dict[int, int] = field(default_factory=dict)  # correction acknowledged, by call
     outcomes: Counter[str] = field(default_factory=Counter)
     counted: Counter[str] = field(default_factory=Counter)  # what the answers said
@@ -115,7 +116,7 @@ class Senders:
 
     async def _run(self, sender: int, stop: asyncio.Event) -> None:
         chance = random.Random(f"{self.seed}-{sender}")
-        ways = [[Connection() for _ in self.daemons] for _ in range(2)]
+        ways = [[Connection(timeout=self.timeout) for _ in self.daemons] for _ in range(2)]
         while not stop.is_set():
             picked = [
                 (
@@ -189,14 +190,8 @@ async def events(database: Database, folder: Path, *, times: int, seed: int) -> 
                 await victim.end(signal.SIGKILL)
                 await victim.start()
             await _more(senders)
-        report.faults += senders.faults + await _audit(database, senders)
-        # Answers by a daemon while it counts anew are right as well; here all is to be compared.
-        await eventually(lambda: _ready(database), timeout=60, every=0.2)
-        check = ("recount", "--check", "--config", configs[0])
-        checked = await quotabell_run(*check, timeout=600)  # it weighs every event of the drill
-        if checked.code != 0 or "not compared" in checked.out or checked.err:
-            report.faults.append(f"recount --check: {checked}")
-        report.figures["recount --check"] = checked.out.strip()
+        report.faults += senders.faults + await audit_events(database, senders)
+        report.faults += await compare_counts(database, configs[0])
     report.figures |= {
         "kills": times,
         "acknowledged events": senders.counted.total(),
@@ -222,7 +217,18 @@ async def _ready(database: Database) -> bool:
     return not await rows(database, "select from quotas where phase <> 'ready'")
 
 
-async def _audit(database: Database, senders: Senders) -> list[str]:
+async def compare_counts(database: Database, config: Path) -> list[str]:
+    """What ``recount --check`` has to say against the quota states."""
+    # Answers by a daemon while it counts anew are right as well; here all is to be compared.
+    await eventually(lambda: _ready(database), timeout=60, every=0.2)
+    # It weighs every event of the drill.
+    checked = await quotabell_run("recount", "--check", "--config", config, timeout=600)
+    if checked.code != 0 or "not compared" in checked.out or checked.err:
+        return [f"recount --check: {checked}"]
+    return []
+
+
+async def audit_events(database: Database, senders: Senders) -> list[str]:
     """What is wrong with the events and with the sums over them."""
     faults = []
     found: dict[int, list[tuple[int, ...]]] = {}

@@ -27,7 +27,7 @@ create table public.history (id bigserial primary key, model text, tokens_used b
 create function public.keep_history() returns trigger
 language plpgsql security definer set search_path = pg_catalog as $$
 begin
-    if tg_op = 'INSERT' or new.tokens_used <> old.tokens_used then
+    if new.provider = 'load' and (tg_op = 'INSERT' or new.tokens_used <> old.tokens_used) then
         insert into public.history (model, tokens_used) values (new.model, new.tokens_used);
     end if;
     return null;
@@ -66,6 +66,12 @@ class DurableCluster(Cluster):
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         return [parent, *map(int, children)]
 
+    async def restart_if_ended(self) -> None:
+        """Start it if it has ended by itself."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            await self.restart()
+
     async def restart(self) -> None:
         """Start it after a crash; returns once it takes connections."""
         self._process = self._launch()
@@ -85,13 +91,23 @@ class Ground:
 
 
 @contextlib.asynccontextmanager
-async def ground(database: Database, folder: Path, **sections: Any) -> AsyncIterator[Ground]:
-    """A daemon on a migrated or empty database, that keeps its history from now on."""
+async def ground(
+    database: Database, folder: Path, dsn: str = "", **sections: Any
+) -> AsyncIterator[Ground]:
+    """A daemon on a migrated or empty database, that keeps its history from now on.
+
+    ``dsn``: its way to the database, if not the shortest.
+    """
     listen = f"127.0.0.1:{steady_port()}"
-    config = daemon.write_config(folder, database.dsn, listen=listen, **sections)
+    config = daemon.write_config(folder, dsn or database.dsn, listen=listen, **sections)
     async with daemon.process(config) as process:
-        await asyncio.to_thread(database.cluster.execute, _KEEP_HISTORY, database.name)
+        await keep_history(database)
         yield Ground(database, process)
+
+
+async def keep_history(database: Database) -> None:
+    """Let a migrated database remember every number that it stored, for `audit`."""
+    await asyncio.to_thread(database.cluster.execute, _KEEP_HISTORY, database.name)
 
 
 @contextlib.contextmanager
@@ -119,7 +135,8 @@ async def audit(database: Database, climbers: list[Climber]) -> list[str]:
     """What is wrong with the books, given what was sent and acknowledged."""
     history: dict[str, list[int]] = {climber.model: [] for climber in climbers}
     for row in await rows(database, "select model, tokens_used from public.history order by id"):
-        history[row["model"]].append(row["tokens_used"])
+        if row["model"] in history:  # others may report as well
+            history[row["model"]].append(row["tokens_used"])
     faults = []
     for climber in climbers:
         written = history[climber.model]

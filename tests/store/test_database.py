@@ -151,6 +151,23 @@ async def test_a_lost_database_is_noticed_and_found_again(
     watching.cancel()
 
 
+async def test_a_database_that_takes_no_writes_counts_as_away_until_it_does(
+    opened: Database, empty_database: postgres.Database
+):
+    name, admin = empty_database.name, empty_database.cluster
+    alter = f"alter database {name} set default_transaction_read_only = "
+    await asyncio.to_thread(admin.execute, alter + "on")
+    await opened.ingest.expire_connections()  # whose sessions began before
+
+    await opened.probe()
+    assert not opened.up
+    assert abs(opened.clock.offset) < 60  # it was asked nevertheless
+
+    await asyncio.to_thread(admin.execute, alter + "off")
+    await opened.probe()  # by a connection of its own, which may lead elsewhere than before
+    assert opened.up
+
+
 async def test_the_clock_follows_the_database(opened: Database, empty_dsn: str):
     connection = await asyncpg.connect(empty_dsn)
     before = await connection.fetchval("select clock_timestamp()")

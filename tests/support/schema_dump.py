@@ -22,7 +22,7 @@ BEGIN;
 
 """
 # Differs between dumps, or is not known to Postgres 15.
-_DROPPED = re.compile(r"(--|\\(un)?restrict |SET transaction_timeout).*")
+DROPPED = re.compile(r"(--|\\(un)?restrict |SET transaction_timeout).*")
 _ROLES = re.compile(r"^do \$\$.*?^end \$\$;$", re.MULTILINE | re.DOTALL)
 _OURS = """
 select case when relkind = 'v' then 2 else 1 end as place, relname::text as name from pg_class
@@ -39,12 +39,12 @@ def dump(database: Database) -> str:
     text = database.cluster.run(
         *("pg_dump", "--schema-only", "--no-owner", "--encoding=UTF8", "--dbname"), database.dsn
     )
-    kept = "\n".join(line for line in text.splitlines() if not _DROPPED.fullmatch(line))
+    kept = "\n".join(line for line in text.splitlines() if not DROPPED.fullmatch(line))
     body = re.sub(r"\n{3,}", "\n\n", kept).strip()
-    return f"{_HEADER}{_roles()}\n\n{body}\n\n{in_thread(_rest(database.dsn))}\nCOMMIT;\n"
+    return f"{_HEADER}{role_block()}\n\n{body}\n\n{in_thread(_rest(database.dsn))}\nCOMMIT;\n"
 
 
-def _roles() -> str:
+def role_block() -> str:
     """A dump names roles but does not make them: the block that does, from the migrations."""
     first = min((schema_folder() / "migrations").glob("*.sql"))
     block = _ROLES.search(first.read_text(encoding="utf-8"))

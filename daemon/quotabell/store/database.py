@@ -22,6 +22,9 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 STATEMENT_TIMEOUT = 4.0  # seconds; a report has 8 in all, exporters give up at 10
 CONNECT_TIMEOUT = 3.0
+# After a failover a name may lead elsewhere, where connections that are open do not follow.
+_PROBE = "select clock_timestamp(), current_setting('transaction_read_only')::boolean"
+_READ_ONLY = "it takes no writes: read-only, or a standby"
 _PROBE_UP = 1.0
 _PROBE_DOWN = 0.25
 _REFUSING_CLASSES = ("22", "23")  # data exceptions, constraint violations
@@ -211,17 +214,22 @@ class Database:
         """Ask the database for its time; sets ``up`` and the clock.
 
         Through the pool of ingest, whose second connection is kept for this: reads that
-        hang must not make the database look lost.
+        hang must not make the database look lost. One that takes no writes counts as away.
         """
         sent = monotonic()
         try:
             async with self.connection(self.ingest) as connection:
-                now = await connection.fetchval("select clock_timestamp()", timeout=2.0)
+                row = await connection.fetchrow(_PROBE, timeout=2.0)
         except Unavailable as error:
             self._turn(False, str(error))
             return
+        assert row is not None
+        now, read_only = row
         self.clock.measured(now, sent, monotonic())
-        self._turn(True)
+        if read_only:
+            for pool in (self.ingest, self.pool):
+                await pool.expire_connections()
+        self._turn(not read_only, _READ_ONLY)
 
     def suspect(self) -> None:
         """Something failed: treat the database as away until a probe says otherwise."""
