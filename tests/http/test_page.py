@@ -103,7 +103,7 @@ async def test_all_modules_are_asked_for_at_once() -> None:
     words = (page.FOLDER / "index.html").read_text("utf-8")
     preloaded = set(re.findall(r'modulepreload" href="/web/@VERSION@/(\S+)"', words))
 
-    assert preloaded == {path.name for path in SCRIPTS} - {"main.js", "sw.js"}
+    assert preloaded == {path.name for path in SCRIPTS} - {"boot.js", "main.js", "sw.js"}
 
 
 async def test_a_change_of_any_file_is_a_new_version_in_page_and_worker(tmp_path: Path) -> None:
