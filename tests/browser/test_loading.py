@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from tests.browser.common import Site, live, quota
+from tests.browser.common import PATIENCE, Site, live, quota
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -35,10 +36,11 @@ async def test_a_part_that_did_not_come_is_asked_for_again(here: Site, part: str
 
     await page.goto(here.client.url + "/", wait_until="commit")
 
+    await eventually(lambda: len(asked) == 2, PATIENCE)
+    await page.wait_for_load_state()
     await live(page)
     await expect(quota(page)).to_be_visible()
     await expect(page.locator("#stuck")).to_have_count(0)
-    assert len(asked) == 2
 
 
 async def test_a_page_that_never_comes_completely_says_so_and_what_to_do(here: Site) -> None:

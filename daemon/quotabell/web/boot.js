@@ -7,7 +7,14 @@
   const WAITS = [0, 1000, 4000]; // milliseconds before each try; after them the page itself says it
   const FORGET = 60_000; // milliseconds
 
-  const complete = () => !document.getElementById("stuck") && Boolean(document.styleSheets[0]?.cssRules.length);
+  const styled = () => {
+    try {
+      return document.styleSheets[0].cssRules.length > 0;
+    } catch {
+      return false; // the rules of a sheet that did not come may not be read
+    }
+  };
+  const complete = () => !document.getElementById("stuck") && styled();
 
   const again = () => {
     if (complete()) return;
