@@ -16,7 +16,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from quotabell.http import listener
-from tests.browser.common import Site, site
+from tests.browser.common import PATIENCE, Site, site
 from tests.support import chromium, firefox
 from tests.support.autopush import Autopush
 from tests.support.firefox import Firefox
@@ -26,8 +26,7 @@ from tests.support.postgres import TEMPLATE, Cluster, Database
 
 @pytest.fixture(scope="package", autouse=True)
 def patience() -> Iterator[None]:
-    """For a busy machine; what comes true is seen at once on any."""
-    expect.set_options(timeout=20_000)
+    expect.set_options(timeout=PATIENCE * 1000)
     yield
     expect.set_options(timeout=None)
 

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.browser.common import PATIENCE
 from tests.http.client import Client, snapshot
 from tests.support.autopush import Autopush
 from tests.support.daemon import configure, running
@@ -48,7 +49,7 @@ async def client(
 
 
 async def state(fox: Firefox, wanted: str) -> None:
-    await eventually(lambda: _is(fox, STATE, wanted), 20)
+    await eventually(lambda: _is(fox, STATE, wanted), PATIENCE)
 
 
 async def _is(fox: Firefox, script: str, wanted: Any) -> bool:
@@ -62,7 +63,7 @@ async def turn_on(fox: Firefox) -> str:
     await state(fox, "off")
     await fox.press("#bell")
     await state(fox, "on")
-    await eventually(lambda: _is(fox, TEST, "arrived"), 20)
+    await eventually(lambda: _is(fox, TEST, "arrived"), PATIENCE)
     endpoint = await fox.run(SUBSCRIPTION)
     assert isinstance(endpoint, str)
     return endpoint
@@ -104,21 +105,21 @@ async def test_usage_rings_a_second_alert_replaces_the_first_and_a_click_opens_t
     await client.update(report(50))
 
     await client.update(report(80))
-    (first,) = await eventually(lambda: rung(fox), 20)
+    (first,) = await eventually(lambda: rung(fox), PATIENCE)
     assert first["title"] == "openai / gpt-5 is at 80 %"
     assert first["body"] == "1.6 M of 2 M tokens by alice"
 
     await client.update(report(91))
-    second = await eventually(lambda: _titles(fox, ["openai / gpt-5 is at 91 %"]), 20)
+    second = await eventually(lambda: _titles(fox, ["openai / gpt-5 is at 91 %"]), PATIENCE)
     assert second[0]["tag"] == first["tag"]
 
-    window = await eventually(lambda: _window(fox, "openai / gpt-5 is at 91 %"), 20)
+    window = await eventually(lambda: _window(fox, "openai / gpt-5 is at 91 %"), PATIENCE)
     assert window["text"] == "1.82 M of 2 M tokens by alice"
     await fox.click(window)
     usage = (await client.get("/api/token-monitor/usage")).json["items"]
     opened = "return [document.querySelector('#detail').dataset.id, location.search]"
     expected = [usage[0]["id"], f"?state={usage[0]['id']}"]
-    await eventually(lambda: _is(fox, opened, expected), 20)
+    await eventually(lambda: _is(fox, opened, expected), PATIENCE)
 
 
 async def _titles(fox: Firefox, wanted: list[str]) -> list[dict[str, str]]:
@@ -136,7 +137,7 @@ async def test_a_click_opens_the_quota_where_no_page_is_open(client: Client, fox
     await fox.visit("about:blank")
 
     await client.update(report(95))
-    window = await eventually(lambda: _window(fox, "openai / gpt-5 is at 95 %"), 20)
+    window = await eventually(lambda: _window(fox, "openai / gpt-5 is at 95 %"), PATIENCE)
     await fox.click(window)
 
     async def opened() -> str | None:
@@ -144,10 +145,10 @@ async def test_a_click_opens_the_quota_where_no_page_is_open(client: Client, fox
         pages = [c for c in tree["contexts"] if c["url"].startswith(client.url)]
         return pages[0]["context"] if pages else None
 
-    tab = await eventually(opened, 20)
+    tab = await eventually(opened, PATIENCE)
     usage = (await client.get("/api/token-monitor/usage")).json["items"]
     script = "return document.querySelector('#detail').dataset.id"
-    await eventually(lambda: _equals(fox.run(script, tab), usage[0]["id"]), 20)
+    await eventually(lambda: _equals(fox.run(script, tab), usage[0]["id"]), PATIENCE)
     await fox.command("browsingContext.close", context=tab)
 
 
@@ -168,14 +169,14 @@ async def test_a_subscription_that_the_service_dropped_heals_at_the_next_visit(
         (stored,) = (await client.get("/api/push/subscriptions")).json["items"]
         return not stored["isActive"] and stored["reason"].startswith("gone")
 
-    await eventually(ended, 20)
+    await eventually(ended, PATIENCE)
     await fox.visit(client.url + "/")
     await state(fox, "on")
-    alive = await eventually(lambda: _other(fox, dead), 20)
+    alive = await eventually(lambda: _other(fox, dead), PATIENCE)
     assert alive in push.endpoints
 
     await client.update(report(101))
-    await eventually(lambda: _titles(fox, ["openai / gpt-5 is at 101 %"]), 20)
+    await eventually(lambda: _titles(fox, ["openai / gpt-5 is at 101 %"]), PATIENCE)
 
 
 async def _other(fox: Firefox, than: str) -> str | None:
@@ -195,9 +196,9 @@ async def test_a_subscription_that_the_browser_replaced_is_told_by_the_worker(
         stored = (await client.get("/api/push/subscriptions")).json["items"]
         return len(stored) == 2 and before not in push.endpoints and bool(push.endpoints)
 
-    await eventually(renewed, 20)
+    await eventually(renewed, PATIENCE)
     await client.update(report(92))
-    await eventually(lambda: _window(fox, "openai / gpt-5 is at 92 %"), 20)
+    await eventually(lambda: _window(fox, "openai / gpt-5 is at 92 %"), PATIENCE)
 
 
 async def test_pressed_again_the_button_ends_the_subscription_on_both_sides(
@@ -214,7 +215,7 @@ async def test_pressed_again_the_button_ends_the_subscription_on_both_sides(
     await push.until(lambda: endpoint not in push.endpoints)
     await fox.visit(client.url + "/")
     await eventually(
-        lambda: _is(fox, "return document.querySelector('#live').dataset.live", "live")
+        lambda: _is(fox, "return document.querySelector('#live').dataset.live", "live"), PATIENCE
     )
     assert await fox.run(SUBSCRIPTION) is None, "it stays off at the next visit"
 
@@ -227,7 +228,7 @@ async def test_a_blocked_permission_is_explained_and_taken_up_when_it_is_granted
     await state(fox, "blocked")
 
     await fox.press("#bell")
-    await eventually(lambda: _is(fox, STATE, "blocked"))
+    await eventually(lambda: _is(fox, STATE, "blocked"), PATIENCE)
     assert "blocked" in await fox.run(NOTICE)
 
     await fox.permit(client.url, "granted")
@@ -251,7 +252,7 @@ async def test_with_a_users_token_the_bell_rings_for_that_user_only(
         await fox.permit(daemon.url)
         await fox.visit(daemon.url + "/")
         asked = "return document.activeElement.name === 'token' && !!(document.activeElement.value"
-        await eventually(lambda: fox.run(asked + " = 'token-of-alice-only')"), 20)
+        await eventually(lambda: fox.run(asked + " = 'token-of-alice-only')"), PATIENCE)
         await fox.press("#gate [type=submit]")
 
         await turn_on(fox)
@@ -260,5 +261,5 @@ async def test_with_a_users_token_the_bell_rings_for_that_user_only(
 
         await apps.update(report(91) | {"userId": "bob"})
         await apps.update(report(80))
-        await eventually(lambda: _titles(fox, ["openai / gpt-5 is at 80 %"]), 20)
+        await eventually(lambda: _titles(fox, ["openai / gpt-5 is at 80 %"]), PATIENCE)
         await fox.visit("about:blank")

@@ -42,7 +42,7 @@ async def test_scrolling_brings_the_quotas_that_are_not_in_the_document_yet(crow
 async def test_what_is_typed_leaves_only_what_fits(crowded: Site) -> None:
     page = await crowded.page()
     await live(page)
-    await expect(page.locator(".count")).to_have_text(str(QUOTAS), timeout=15_000)
+    await expect(page.locator(".count")).to_have_text(str(QUOTAS))
 
     await page.get_by_label("Find quotas").fill(USER)
     await expect(page.locator("[data-quota]")).to_have_count(1)

@@ -11,7 +11,7 @@ import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser.common import quota, site
+from tests.browser.common import Site, quota, site
 from tests.browser.test_trouble import enter
 from tests.support.postgres import Database
 from tests.support.tokens import SECRET, supabase
@@ -47,6 +47,45 @@ async def origin() -> AsyncIterator[str]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     await runner.cleanup()
+
+
+_FOLLOW = """(address) => {
+    const link = document.createElement("a");
+    link.href = address;
+    document.body.append(link);
+    link.click();
+}"""
+
+
+async def _linked(here: Site, origin: str, page: Page) -> None:
+    """Follow a link on a page of that origin to the one quota there is."""
+    (item,) = (await here.client.get("/api/token-monitor/usage")).json["items"]
+    await page.goto(origin + "/")
+    await page.evaluate(_FOLLOW, f"{here.client.url}/?state={item['id']}")
+    await page.wait_for_url(f"{here.client.url}/**")
+
+
+async def test_a_link_of_another_site_opens_its_quota(here: Site, origin: str) -> None:
+    """At the first visit, and where the worker is there already."""
+    await here.report(80)
+    page = await (await here.page("")).context.new_page()
+    for site_of_link in (origin, origin.replace("127.0.0.1", "localhost")):
+        await _linked(here, site_of_link, page)
+        await expect(page.locator("#detail h2")).to_have_text("openai / gpt-5")
+        await page.evaluate("navigator.serviceWorker.ready.then(() => 1)")
+
+
+async def test_a_link_of_another_site_opens_its_quota_once_the_token_is_given(
+    fresh_database: Database, tmp_path: Path, browser: Browser, brief_end: None, origin: str
+) -> None:
+    tokens = [{"name": "ops", "token": "token-of-the-operator", "scopes": ["admin"]}]
+    async with site(browser, tmp_path, fresh_database.dsn, auth={"tokens": tokens}) as here:
+        here.client.headers["Authorization"] = "Bearer token-of-the-operator"
+        await here.report(80)
+        page = await (await here.page("")).context.new_page()
+        await _linked(here, origin.replace("127.0.0.1", "localhost"), page)
+        await enter(page, "token-of-the-operator")
+        await expect(page.locator("#detail h2")).to_have_text("openai / gpt-5")
 
 
 async def _asked(page: Page, origin: str, url: str) -> Any:

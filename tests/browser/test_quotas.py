@@ -79,6 +79,7 @@ async def test_an_unknown_limit_is_shown_as_one(here: Site) -> None:
     await expect(quota(page)).to_have_attribute("data-percentage", "")
     await expect(quota(page).locator(".percentage")).to_have_text("–")
     await expect(quota(page).locator(".amount")).to_have_text("800 K")
+    await expect(quota(page).locator(".ticks i")).to_have_count(0)
 
 
 async def test_quotas_are_filtered_by_any_of_their_names_and_the_address_keeps_it(

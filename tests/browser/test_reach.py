@@ -62,15 +62,23 @@ async def test_axe_finds_nothing_serious(here: Site, scheme: Any, size: Any) -> 
         assert await grave(page) == [], view
 
 
-async def test_on_a_phone_nothing_is_wider_than_the_screen(here: Site) -> None:
-    page = await shown(here, "quotas", viewport=PHONE)
+@pytest.mark.parametrize("width", [WIDE["width"], PHONE["width"], 320])
+async def test_nothing_is_wider_than_the_screen_whatever_the_names(here: Site, width: int) -> None:
+    """320 CSS pixels: WCAG 2.2, 1.4.10."""
+    endless = {"model": "without-an-end-" * 8, "userId": "somebody.at.a.long.address@" + "x" * 60}
+    await here.report(95, **endless)
+    page = await shown(here, "quotas", viewport={"width": width, "height": 700})
     for view in VIEWS:
         await page.goto(f"{here.client.url}/#{view}")
         await page.locator(f"#{view}").wait_for()
 
-        width = await page.evaluate("document.documentElement.scrollWidth")
-
-        assert width <= PHONE["width"], view
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width, view
+    await page.goto(f"{here.client.url}/#quotas")
+    await quota(page, endless["model"], endless["userId"]).click()
+    await expect(page.locator("#detail .area")).to_be_visible()
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    panel = "(panel) => panel.scrollWidth <= panel.clientWidth"
+    assert await page.locator("#detail").evaluate(panel)
 
 
 async def test_on_a_phone_the_panel_covers_the_page_until_it_is_closed(here: Site) -> None:

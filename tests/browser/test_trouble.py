@@ -147,6 +147,8 @@ async def test_offline_the_page_opens_says_so_and_goes_on_when_the_network_is_ba
     await expect(page.locator("#live")).to_have_attribute("data-live", "offline")
     await page.reload()
     await expect(page.locator("#trouble")).to_contain_text("You are offline")
+    drawn = "(picture) => picture.complete && picture.naturalWidth > 0"
+    assert await page.locator(".brand img").evaluate(drawn)
 
     await page.context.set_offline(False)
     await live(page)

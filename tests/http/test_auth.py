@@ -374,6 +374,29 @@ async def test_a_request_that_another_site_caused_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("path", "mode", "dest", "status"),
+    [
+        ("/", "navigate", "document", 200),
+        ("/?state=7d0b", "navigate", "document", 200),
+        ("/", "navigate", "iframe", 403),
+        ("/", "navigate", "object", 403),
+        ("/", "no-cors", "script", 403),
+        ("/", "cors", "empty", 403),
+        ("/metrics", "navigate", "document", 403),
+        ("/sw.js", "navigate", "document", 403),
+        ("/api/token-monitor/usage", "navigate", "document", 403),
+    ],
+)
+async def test_a_link_of_another_site_leads_to_the_page_and_to_nothing_else(
+    client: Client, path: str, mode: str, dest: str, status: int
+):
+    for site in ("cross-site", "same-site"):
+        caused = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
+        assert (await client.get(path, headers=caused)).status == status
+        (await client.post(path, headers=caused)).problem(403)
+
+
+@pytest.mark.parametrize(
     "path", ["/-/healthy", "/-/ready", "/metrics", "/openapi.json", "/nothing", UPDATE]
 )
 async def test_the_guard_stands_before_every_path(client: Client, path: str):

@@ -215,10 +215,14 @@ class Autopush:
         if topic is not None:
             channel.waiting = [m for m in channel.waiting if m.topic != topic]
         channel.waiting.append(message)
-        if ws := self._sockets.get(channel.agent):
-            await ws.send_json(message.frame())
+        await self._forward(channel, message)
         await self._tell()
         return web.Response(status=201)
+
+    async def _forward(self, channel: Channel, message: Message) -> None:
+        """To the browser, if it is connected."""
+        if ws := self._sockets.get(channel.agent):
+            await ws.send_json(message.frame())
 
     async def _tell(self) -> None:
         async with self._changed:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, CDPSession, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, CDPSession, Page, async_playwright
 
 from tests.support.waiting import eventually
 
@@ -43,6 +44,24 @@ async def chromium(program: str) -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+@contextlib.asynccontextmanager
+async def chromium_with_profile(
+    program: str, folder: Path, switches: Sequence[str]
+) -> AsyncIterator[BrowserContext]:
+    """A browser with a profile: without one, it subscribes to nothing."""
+    async with async_playwright() as playwright:
+        context = await playwright.chromium.launch_persistent_context(
+            folder,
+            executable_path=program,
+            args=[*arguments(), *switches],
+            viewport={"width": 1360, "height": 850},
+        )
+        try:
+            yield context
+        finally:
+            await context.close()
 
 
 class Complaints:

@@ -128,7 +128,7 @@ class Firefox:
         number = next(self._ids)
         reply = self._replies[number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": number, "method": method, "params": params})
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(START):
             message = await reply
         if message["type"] != "success":
             raise ScriptError(f"{method}: {message['error']}: {message['message']}")

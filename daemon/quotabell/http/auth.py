@@ -91,15 +91,22 @@ class Gate:
             names.append("jwt")
         return names or [LOCAL.name]
 
-    def admit(self, request: web.Request, scope: str | None, *, shared: bool = False) -> Caller:
+    def admit(
+        self,
+        request: web.Request,
+        scope: str | None,
+        *,
+        shared: bool = False,
+        visited: bool = False,
+    ) -> Caller:
         """The caller; ``scope`` None: open to all who reach the daemon. ``shared``: pages of the
-        allowed origins may ask for it.
+        allowed origins may ask for it. ``visited``: links of any page may lead to it.
 
         Raises Unauthorized without a valid token, TooMany instead if its address sent too many,
         Forbidden with too little.
         """
         if not self._callers and self._signed is None:
-            refuse_foreign_pages(request, self.origins if shared else ())
+            refuse_foreign_pages(request, self.origins if shared else (), visited=visited)
             return LOCAL
         if scope is None or (scope == "metrics" and self._open_metrics):
             return LOCAL

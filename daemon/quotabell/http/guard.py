@@ -11,13 +11,18 @@ from quotabell.http.caller import Forbidden
 
 OWN_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _OWN_FETCHES = frozenset({"same-origin", "none"})
+_VISIT = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 
 
-def refuse_foreign_pages(request: web.Request, allowed: Collection[str] = ()) -> None:
+def refuse_foreign_pages(
+    request: web.Request, allowed: Collection[str] = (), *, visited: bool = False
+) -> None:
     """Forbidden unless the request came to this machine itself and no foreign page caused it.
 
     The Host check defeats DNS rebinding, Origin and Sec-Fetch-Site (W3C Fetch Metadata)
-    what a page may send blindly. Pages of the ``allowed`` origins are not foreign.
+    what a page may send blindly. Pages of the ``allowed`` origins are not foreign. ``visited``:
+    what is asked for opens in a tab of its own, so a link of any page may lead to it; that page
+    learns nothing of it, and in a frame it does not open.
     """
     if not _reached_loopback(request):
         raise Forbidden("without auth.tokens this daemon answers only on the loopback interface")
@@ -31,6 +36,8 @@ def refuse_foreign_pages(request: web.Request, allowed: Collection[str] = ()) ->
         return
     if origin is not None and origin.lower() != f"{request.scheme}://{host.lower()}":
         raise Forbidden("requests from other web pages are refused")
+    if visited and all(request.headers.get(name) == value for name, value in _VISIT.items()):
+        return
     if request.headers.get("Sec-Fetch-Site", "none") not in _OWN_FETCHES:
         raise Forbidden("requests from other web pages are refused")
 

@@ -110,7 +110,10 @@ def load(folder: Path) -> Page:
 
 
 def _route(path: str, handler: Handler) -> Route:
-    return Route("GET", path, handler, None, "The page", {200: Answer()}, described=False)
+    answers, visited = {200: Answer()}, path == "/"
+    return Route(
+        "GET", path, handler, None, "The page", answers=answers, described=False, visited=visited
+    )
 
 
 def _answer(request: web.Request, file: File, caching: str) -> web.Response:

@@ -55,7 +55,8 @@ class Route:
     body that pydantic validates (None: takes no body), ``answers`` the good answers by
     status, ``faults`` statuses of problem answers beside those that follow from the rest,
     ``texts`` and ``binaries`` further types that the body may have.
-    ``described`` False: a part of the page, which is no interface for programs.
+    ``described`` False: a part of the page, which is no interface for programs. ``visited``: the
+    page itself, to which a link of any site may lead.
     """
 
     method: str
@@ -70,4 +71,5 @@ class Route:
     texts: tuple[str, ...] = ()
     binaries: tuple[str, ...] = ()
     described: bool = True
+    visited: bool = False
     wording: Wording | None = None

@@ -65,13 +65,14 @@ def mount(
 def _endpoint(
     route: Route, gate: Gate, draining: Draining, log: Logger, *, shared: bool = False
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    handler, scope = route.handler, route.scope
+    handler, scope, visited = route.handler, route.scope, route.visited
     shared = shared or cors.is_shared(route)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         response: web.StreamResponse
         try:
-            response = await handler(request, gate.admit(request, scope, shared=shared))
+            caller = gate.admit(request, scope, shared=shared, visited=visited)
+            response = await handler(request, caller)
         except Unauthorized as error:
             response = problem(401, str(error), headers=_challenge(error))
         except Forbidden as error:

@@ -90,7 +90,7 @@ export class Detail {
       ["Burn", burn(state.burnTokensPerSecond)],
       ["Runs out", out === "–" || out === "used up" ? out : `in ${out}, ${date(state.exhaustsAt)}`],
       ["Resets", state.periodEnd ? `in ${resets}, ${date(state.periodEnd)}` : "–"],
-      ["Thresholds", (state.thresholds ?? []).map((t) => `${t} %`).join(", ") || "none"],
+      ["Thresholds", (state.thresholds ?? []).map((t) => `${Number(t.toFixed(2))}\u00a0%`).join(", ") || "none"],
       ["Reported", ago(state.reportedAt ?? state.updatedAt, now)],
     ];
     this.facts.replaceChildren(...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));

@@ -102,7 +102,7 @@ export class History {
           { "data-key": `open-${item.id}` },
           h("span", { class: "badge", "data-status": item.status }, item.status),
           h("span", { class: "what" }, item.title),
-          h("span", { class: "hint" }, item.userId ?? "operators", " · ", when(item.createdAt, ago(item.createdAt, now))),
+          h("span", { class: "hint" }, h("bdi", {}, item.userId ?? "operators"), " · ", when(item.createdAt, ago(item.createdAt, now))),
         ),
         h("p", {}, item.body),
         item.error && h("p", { class: "hint" }, item.error),

@@ -79,6 +79,7 @@ navigator.serviceWorker?.addEventListener("message", ({ data }) => {
   if (data.type === "subscription") bell.heal();
 });
 
+byId("stuck").remove(); // all of the page is here
 setInterval(() => dashboard.tick(), TICK);
 setText(byId("live").querySelector(".words"), "Loading");
 views.show();

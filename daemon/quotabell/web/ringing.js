@@ -122,7 +122,7 @@ export class Ringing {
         alert.subject
           ? h("strong", {}, alert.subject)
           : button(nameOf(alert), () => this.#open(alert.stateId), { class: "link", "data-key": `open-${alert.id}` }),
-        h("span", { class: "hint" }, ...about.map((word) => `${word} · `), when(alert.startedAt, since)),
+        h("span", { class: "hint" }, ...about.flatMap((word) => [h("bdi", {}, word), " · "]), when(alert.startedAt, since)),
       ),
       h("span", { class: "actions" }, ...this.controls(alert, "Ack")),
     );

@@ -60,7 +60,7 @@ export class Row {
     // By script, because the policy of the page allows no style attributes.
     this.fill.style.width = `${Math.min(100, state.percentage ?? 0)}%`;
     this.fill.hidden = !state.percentage;
-    this.#marks(state.thresholds ?? []);
+    this.#marks((state.tokenLimit && state.thresholds) || []);
     setText(this.cells.percentage, percent(state.percentage));
     setText(this.cells.amount, used(state));
     setAttribute(this.cells.amount, "title", exactly(state));

@@ -28,7 +28,8 @@ export class Subscription {
   }
 
   async worker() {
-    await navigator.serviceWorker.register("/sw.js", { scope: "/" });
+    const registration = await navigator.serviceWorker.register("/sw.js", { scope: "/" });
+    if (!registration.active) await installed(registration.installing ?? registration.waiting);
     return navigator.serviceWorker.ready;
   }
 
@@ -105,6 +106,18 @@ export class Subscription {
   set #kept(value) {
     localStorage.setItem(KEPT, JSON.stringify(value));
   }
+}
+
+/** A worker that could not fetch its files is dropped, and `ready` would be waited for in vain. */
+function installed(worker) {
+  return new Promise((resolve, reject) => {
+    const look = () => {
+      if (worker.state === "activated") resolve();
+      if (worker.state === "redundant") reject(new Error("This page could not be kept for notifications. Press again."));
+    };
+    worker.addEventListener("statechange", look);
+    look();
+  });
 }
 
 function patiently(promise) {

@@ -41,9 +41,11 @@ async function dropOthers() {
   await Promise.all(old.map((name) => caches.delete(name)));
 }
 
+/** By its address: passed on as it came, it would tell the daemon of the site that linked here, but
+ * no longer that it opens a tab. Redirects are the browser's, as those of a proxy that wants a login. */
 async function networkFirst(request, path) {
   try {
-    return await fetch(request);
+    return await fetch(request.url, { credentials: "include", redirect: "manual" });
   } catch (error) {
     const kept = await caches.match(path);
     if (kept) return kept;
