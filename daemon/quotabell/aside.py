@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 MANY = 1_000  # items; on fewer it takes some milliseconds, and a thread would cost more
-TURN = 0.0005  # seconds that a thread works on while the event loop waits for its turn
+TURN = 50e-6  # seconds that a thread works on while the event loop waits for its turn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,7 +40,9 @@ class _Process:
     of circular garbage is off, and threads take turns sooner.
 
     The event loop lets go of the interpreter at every system call, and to have it back takes a
-    turn of whoever works: with Python's own 5 ms, a round over some sockets would take 30.
+    turn of whoever works: with Python's own 5 ms, a round over some sockets would take 30. A turn
+    is also shorter than what lies between two calls that let go of it for a moment too short to
+    be used, such as hashing: each makes whoever waits wait for a whole turn anew.
     """
 
     def __init__(self) -> None:
