@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import time
@@ -149,6 +150,25 @@ async def test_a_lost_database_is_noticed_and_found_again(
     assert not opened.up
     await eventually(lambda: opened.up, timeout=2)
     watching.cancel()
+
+
+async def test_only_what_a_probe_finds_is_told_of_a_suspicion(empty_dsn: str):
+    said = io.StringIO()
+    logger = log.configure("info", "logfmt", said).get_logger()
+    database = Database(empty_dsn, pool_size=2, prepared_statements=True, log=logger)
+    await database.open()
+    for _ in range(5):
+        database.suspect()  # as on a full disk, where reading goes well
+        assert not database.up
+        await database.probe()
+        assert database.up
+    await database.close()
+
+    database.suspect()
+    await database.probe()
+
+    assert [line.count("database connected") for line in said.getvalue().splitlines()] == [1, 0]
+    assert "database lost" in said.getvalue()
 
 
 async def test_a_database_that_takes_no_writes_counts_as_away_until_it_does(

@@ -118,6 +118,7 @@ class Database:
         self._changed = asyncio.Event()
         self.clock = DatabaseClock()
         self.up = False
+        self._said_up = False  # by the log
         self.ingest: Pool
         self.pool: Pool
 
@@ -233,16 +234,19 @@ class Database:
 
     def suspect(self) -> None:
         """Something failed: treat the database as away until a probe says otherwise."""
-        self._turn(False, "a statement failed")
+        # Whether it is lost, and why, is for the probe to say: on a full disk it never is.
+        self.up = False
         self._changed.set()
 
     def _turn(self, up: bool, reason: str = "") -> None:
-        if up != self.up:
-            self.up = up
+        self.up = up
+        if up != self._said_up:
+            self._said_up = up
             if up:
                 self._log.info("database connected")
             else:
-                self._log.warning("database lost", reason=reason)
+                # No "reason": every turn is told, however soon after another.
+                self._log.warning("database lost", cause=reason)
 
     async def watch(self) -> None:
         """Probe for ever: every second, and four times a second while it is away."""
