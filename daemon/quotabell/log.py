@@ -23,6 +23,8 @@ import structlog
 from pydantic import SecretBytes, SecretStr
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from quotabell.log_repeats import Repeats
+
 Logger = FilteringBoundLogger
 """What code that logs asks for; made by ``Logging.get_logger``."""
 
@@ -103,6 +105,7 @@ def configure(
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.format_exc_info,
         _Redactor(),
+        Repeats(),
         _in_order,
     ]
     if format == "json":

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from tests.drills.bell import bell
 from tests.drills.commit import commit
+from tests.drills.days import LEAP_YEAR, ZONES, days
 from tests.drills.described import described
 from tests.drills.events import events
 from tests.drills.failover import failover
@@ -135,6 +136,12 @@ async def _failover(cluster: DurableCluster, ground: Ground, times: int, seed: i
         return await failover(cluster.create_database(), folder, times=times, seed=seed)
 
 
+async def _days(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        zone = ZONES[seed % len(ZONES)]
+        return await days(folder, first=LEAP_YEAR, length=times, zone=zone, seed=seed)
+
+
 DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]]] = {
     "kill": _kill,  # SIGKILL of the daemon
     "mixed": _mixed,  # SIGKILL of the daemon four times as often as stops of Postgres, all reports
@@ -153,6 +160,7 @@ DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]
     "events": _events,  # SIGKILL of two daemons that count usage events, while quotas change
     "failover": _failover,  # SIGKILL of whichever of two leads, under a Prometheus
     "soak": _soak,  # so many minutes of everything, and does anything grow
+    "days": _days,  # so many days by a clock that leaps, in a zone with daylight saving
     "described": _described,  # every operation of /openapi.json, and what it answers
 }
 

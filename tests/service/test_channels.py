@@ -7,7 +7,6 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from quotabell.service.feed import AlertFeed
 from quotabell.store.channels import ChannelStore
 from quotabell.store.database import Database
 from quotabell.store.feed import FeedStore
+from quotabell.ticks import ticks
 from tests.channels.test_webhook import SECRETS
 from tests.service.station import Station, station
 from tests.support.bell import Bell, bell
@@ -302,7 +302,7 @@ async def test_alerts_end_by_the_clock_by_which_they_begin(
     await configured(own, pool, channel("alertmanager", receiver.origin))
     await usage.report(91)
     behind = datetime.now(UTC) - timedelta(hours=1)  # this machine is ahead
-    pool.clock.measured(behind, monotonic(), monotonic())
+    pool.clock.measured(behind, ticks(), ticks())
     metrics, logger = Metrics(), log.configure("error").get_logger()
 
     await AlertFeed(FeedStore(pool), own, metrics, logger, leading=lambda: True).post()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import time
@@ -17,6 +18,7 @@ from quotabell import log
 from quotabell.errors import Conflict, QuotabellError, Refused, Unavailable
 from quotabell.store import database as module
 from quotabell.store.database import Database, DatabaseClock
+from quotabell.ticks import ticks
 from tests.support import postgres
 from tests.support.waiting import eventually
 
@@ -151,6 +153,25 @@ async def test_a_lost_database_is_noticed_and_found_again(
     watching.cancel()
 
 
+async def test_only_what_a_probe_finds_is_told_of_a_suspicion(empty_dsn: str):
+    said = io.StringIO()
+    logger = log.configure("info", "logfmt", said).get_logger()
+    database = Database(empty_dsn, pool_size=2, prepared_statements=True, log=logger)
+    await database.open()
+    for _ in range(5):
+        database.suspect()  # as on a full disk, where reading goes well
+        assert not database.up
+        await database.probe()
+        assert database.up
+    await database.close()
+
+    database.suspect()
+    await database.probe()
+
+    assert [line.count("database connected") for line in said.getvalue().splitlines()] == [1, 0]
+    assert "database lost" in said.getvalue()
+
+
 async def test_a_database_that_takes_no_writes_counts_as_away_until_it_does(
     opened: Database, empty_database: postgres.Database
 ):
@@ -186,11 +207,26 @@ def test_a_clock_that_was_never_measured_is_the_local_one():
 
 def test_the_offset_is_positive_if_the_local_clock_is_ahead():
     clock = DatabaseClock()
-    now = time.monotonic()
+    now = ticks()
     clock.measured(datetime.now(UTC) - timedelta(hours=1), now, now)
 
     assert clock.offset == pytest.approx(3600, abs=1)
     assert abs(clock.now() - (datetime.now(UTC) - timedelta(hours=1))) < timedelta(seconds=1)
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="only Linux tells of sleep")
+def test_after_the_machine_slept_the_clock_is_right_before_it_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    clock = DatabaseClock()
+    evening = datetime(2026, 11, 22, 23, tzinfo=UTC)
+    clock.measured(evening, ticks(), ticks())
+    slept, real = 8 * 3600.0, time.clock_gettime
+    monkeypatch.setattr(
+        time, "clock_gettime", lambda which: real(which) + slept * (which == time.CLOCK_BOOTTIME)
+    )
+
+    assert abs(clock.now() - evening - timedelta(hours=8)) < timedelta(seconds=5)
 
 
 @pytest.mark.parametrize("prepared", [True, False])

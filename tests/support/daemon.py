@@ -85,12 +85,13 @@ class DaemonProcess:
     environment: Mapping[str, str]
     process: asyncio.subprocess.Process | None = None
     url: str = ""
+    module: str = "quotabell"  # that is run
 
     async def start(self, timeout: float = 30.0) -> None:
         offset = self.log_file.stat().st_size if self.log_file.exists() else 0
         with self.log_file.open("ab") as sink:
             self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "quotabell", "serve", "--config", str(self.config)),
+                *(sys.executable, "-m", self.module, "serve", "--config", str(self.config)),
                 stdout=sink,
                 stderr=sink,
                 env={**os.environ, **_import_path(), **self.environment},
@@ -131,10 +132,14 @@ def _import_path() -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def process(
-    config: Path, environment: Mapping[str, str] | None = None, *, start: bool = True
+    config: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    start: bool = True,
+    module: str = "quotabell",
 ) -> AsyncIterator[DaemonProcess]:
     """A daemon process; killed at the end if it still runs."""
-    daemon = DaemonProcess(config, config.with_suffix(".log"), environment or {})
+    daemon = DaemonProcess(config, config.with_suffix(".log"), environment or {}, module=module)
     try:
         if start:
             await daemon.start()

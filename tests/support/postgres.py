@@ -61,6 +61,7 @@ class Cluster:
     name: str
     bin: Path
     settings: Mapping[str, str] = field(default_factory=lambda: dict(_FAST), repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)  # of the server
     root: Path = field(init=False, repr=False)
     port: int = field(init=False, repr=False)
     password: str = field(init=False, default_factory=lambda: secrets.token_hex(8), repr=False)
@@ -182,6 +183,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 cwd=self.root,
+                env={**os.environ, **self.environment},
                 **identity(),
             )
 

@@ -65,8 +65,13 @@ class Browser:
         return plain
 
 
-def verify_vapid(header: str, origin: str, server_key: str | None) -> dict[str, Any]:
-    """The claims of ``vapid t=…,k=…``; raises ValueError for what RFC 8292 forbids."""
+def verify_vapid(
+    header: str, origin: str, server_key: str | None, now: float | None = None
+) -> dict[str, Any]:
+    """The claims of ``vapid t=…,k=…``; raises ValueError for what RFC 8292 forbids.
+
+    ``now``: seconds since the epoch, if not those of this program's clock.
+    """
     scheme, _, rest = header.partition(" ")
     if scheme.lower() != "vapid":
         raise ValueError("no Authorization of the scheme vapid")
@@ -91,7 +96,7 @@ def verify_vapid(header: str, origin: str, server_key: str | None) -> dict[str, 
     claims = json.loads(unb64u(claims64))
     if claims.get("aud") != origin:
         raise ValueError(f"aud is {claims.get('aud')!r}, not {origin!r}")
-    now = time.time()
+    now = time.time() if now is None else now
     exp = claims.get("exp")
     if isinstance(exp, bool) or not isinstance(exp, int | float):
         raise ValueError("exp is no number")

@@ -23,6 +23,7 @@ import ssl
 import struct
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -80,7 +81,12 @@ class Arrival:
 class PushService:
     """``always`` is the answer when nothing is scripted."""
 
-    def __init__(self, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.host = host
         self.port = 0
         self.always = Answer()
@@ -89,6 +95,7 @@ class PushService:
         self.sent = 0  # bytes of answers' bodies written so far
         self.followed: list[str] = []  # paths asked for beside the push resources
         self._tls = tls
+        self._clock = clock
         self._script: deque[Answer] = deque()
         self._own: dict[str, deque[Answer]] = {}  # scripts by token
         self._browsers: dict[str, Browser] = {}
@@ -198,7 +205,8 @@ class PushService:
         claims: dict[str, Any] = {}
         status = 201
         try:
-            claims = verify_vapid(headers.get("authorization", ""), self.origin, browser.server_key)
+            header = headers.get("authorization", "")
+            claims = verify_vapid(header, self.origin, browser.server_key, self._clock())
         except ValueError as error:
             problems.append(f"VAPID: {error}")
             status = 401

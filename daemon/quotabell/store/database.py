@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from time import monotonic, time
+from time import time
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -16,6 +16,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from quotabell.errors import Busy, Conflict, Refused, Unavailable
 from quotabell.log import Logger
+from quotabell.ticks import ticks
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -82,7 +83,7 @@ def _first_line(error: BaseException) -> str:
 
 @dataclass(slots=True)
 class DatabaseClock:
-    """The database's time, estimated between measurements by the local monotonic clock.
+    """The database's time, estimated between measurements by the local `ticks`.
 
     A replica whose wall clock is off thus still judges times as the others do.
     """
@@ -92,15 +93,15 @@ class DatabaseClock:
     offset: float = 0.0  # seconds the local wall clock is ahead of the database's
 
     def measured(self, database: datetime, sent: float, received: float) -> None:
-        """``sent`` and ``received`` are monotonic() around the query."""
+        """``sent`` and ``received`` are ticks() around the query."""
         self._base = database
         self._at = (sent + received) / 2
-        self.offset = time() - (monotonic() - self._at) - database.timestamp()
+        self.offset = time() - (ticks() - self._at) - database.timestamp()
 
     def now(self) -> datetime:
         if self._base is None:
             return datetime.now(UTC)
-        return self._base + timedelta(seconds=monotonic() - self._at)
+        return self._base + timedelta(seconds=ticks() - self._at)
 
 
 class Database:
@@ -118,6 +119,7 @@ class Database:
         self._changed = asyncio.Event()
         self.clock = DatabaseClock()
         self.up = False
+        self._said_up = False  # by the log
         self.ingest: Pool
         self.pool: Pool
 
@@ -216,7 +218,7 @@ class Database:
         Through the pool of ingest, whose second connection is kept for this: reads that
         hang must not make the database look lost. One that takes no writes counts as away.
         """
-        sent = monotonic()
+        sent = ticks()
         try:
             async with self.connection(self.ingest) as connection:
                 row = await connection.fetchrow(_PROBE, timeout=2.0)
@@ -225,7 +227,7 @@ class Database:
             return
         assert row is not None
         now, read_only = row
-        self.clock.measured(now, sent, monotonic())
+        self.clock.measured(now, sent, ticks())
         if read_only:
             for pool in (self.ingest, self.pool):
                 await pool.expire_connections()
@@ -233,16 +235,19 @@ class Database:
 
     def suspect(self) -> None:
         """Something failed: treat the database as away until a probe says otherwise."""
-        self._turn(False, "a statement failed")
+        # Whether it is lost, and why, is for the probe to say: on a full disk it never is.
+        self.up = False
         self._changed.set()
 
     def _turn(self, up: bool, reason: str = "") -> None:
-        if up != self.up:
-            self.up = up
+        self.up = up
+        if up != self._said_up:
+            self._said_up = up
             if up:
                 self._log.info("database connected")
             else:
-                self._log.warning("database lost", reason=reason)
+                # No "reason": every turn is told, however soon after another.
+                self._log.warning("database lost", cause=reason)
 
     async def watch(self) -> None:
         """Probe for ever: every second, and four times a second while it is away."""
