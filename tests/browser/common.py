@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +56,15 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def site(browser: Browser, folder: Path, dsn: str, **sections: Any) -> AsyncIterator[Site]:
-    """A daemon with a database of its own."""
+async def site(
+    browser: Browser, folder: Path, dsn: str, trust: ssl.SSLContext | None = None, **sections: Any
+) -> AsyncIterator[Site]:
+    """A daemon with a database of its own. ``trust``: what its certificate is verified with."""
     config = configure(folder, dsn, **sections)
     async with contextlib.AsyncExitStack() as stack:
         daemon = await stack.enter_async_context(running(config))
-        session = await stack.enter_async_context(aiohttp.ClientSession())
+        connector = aiohttp.TCPConnector(ssl=trust or True)
+        session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         pages = await stack.enter_async_context(contextlib.AsyncExitStack())
         found = Site(Client(session, daemon.url), browser, [], pages)
         yield found

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Browser, Page, Route, expect
 
-from tests.browser.common import PATIENCE, Site, live, quota
+from tests.browser.common import PATIENCE, Site, live, quota, site
+from tests.browser.conftest import program
+from tests.support import chromium
+from tests.support.certificates import Authority
+from tests.support.chromium import Complaints
+from tests.support.postgres import Database
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+WORKER = """navigator.serviceWorker.register("/sw.js")
+    .then(() => navigator.serviceWorker.ready)
+    .then(({ active }) => active.scriptURL)"""
 TABS = 8  # a browser has six connections to one host
 
 
@@ -26,6 +36,33 @@ async def _broken(page: Page, part: str, *, times: int | None = None) -> list[st
     options: dict[str, Any] = {} if times is None else {"times": times}
     await page.route(f"**/{part}", fail, **options)
     return asked
+
+
+async def test_the_page_and_its_worker_come_over_https(
+    fresh_database: Database, tmp_path: Path, browser: Browser, brief_end: None
+) -> None:
+    issued = Authority().issue("localhost")
+    files = tmp_path / "tls.crt", tmp_path / "tls.key"
+    issued.write(*files)
+    tls = dict(zip(("cert_file", "key_file"), map(str, files), strict=True))
+    trust = ssl.create_default_context(cadata=issued.chain.decode())
+    trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    switches = [f"--ignore-certificate-errors-spki-list={issued.spki}"]
+    found = program(chromium.PROGRAM)
+    async with chromium.chromium_with_profile(found, tmp_path / "profile", switches) as profile:
+        async with site(browser, tmp_path, fresh_database.dsn, trust, tls=tls) as here:
+            assert here.client.url.startswith("https://")
+            await here.report(91)
+            page = await profile.new_page()
+            here.complaints.append(Complaints(page, here.client.url))
+            await page.goto(here.client.url + "/")
+            await live(page)
+            await expect(quota(page)).to_have_attribute("data-percentage", "91")
+            assert await page.evaluate("isSecureContext")
+            worker = await page.evaluate(WORKER)
+            await page.close()
+
+    assert worker == here.client.url + "/sw.js"
 
 
 @pytest.mark.parametrize("part", ["history.js", "main.js", "style.css"])

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from tests.browser.common import PHONE, Site, live, order, quota
+from tests.browser.common import PATIENCE, PHONE, Site, live, order, quota
 from tests.support.bell import bell
 from tests.support.forecasts import burning
 from tests.support.postgres import Database
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+HOUR = timedelta(hours=1)
+SKEW = timedelta(seconds=PATIENCE)  # between what the page, the database and the test take as now
 
 
 async def test_without_usage_the_page_says_how_to_report_some_and_then_shows_it(
@@ -59,6 +63,23 @@ async def _about(row: Locator, script: str, wanted: float) -> bool:
     return abs(found - wanted) < 0.01
 
 
+async def test_a_quota_shows_its_burn_when_it_runs_out_and_when_it_resets(
+    here: Site, fresh_database: Database
+) -> None:
+    """60 tokens in 10 minutes leave 940 of 1,000 for 9,400 s; its period ends in three days."""
+    async with bell(fresh_database.dsn) as it:
+        await burning(it, limit=1_000, ends=3 * 24 * 60, model="gpt-5", user="alice")
+    page = await here.page()
+    row = quota(page)
+
+    await expect(row.locator(".burn")).to_have_text("360/h")
+    await expect(row.locator(".out")).to_have_text(re.compile("^2 h 3[567] min$"))
+    await expect(row.locator(".reset")).to_have_text("3 d")
+    label = await row.get_by_role("button").get_attribute("aria-label")
+    assert label is not None
+    assert re.search("60 of 1 K tokens, runs out in 2 h 3[567] min, resets in 3 d$", label), label
+
+
 async def test_changes_show_without_reloading_and_the_worst_moves_to_the_top(here: Site) -> None:
     await here.report(40)
     await here.report(60, model="gpt-4")
@@ -96,6 +117,11 @@ async def test_quotas_are_filtered_by_any_of_their_names_and_the_address_keeps_i
     await page.get_by_label("All providers").select_option("grok")
     assert await order(page) == ["grok-3"]
     await page.get_by_label("All providers").select_option("")
+    await page.get_by_label("All models").select_option("gpt-4")
+    assert await order(page) == ["gpt-4"]
+    await expect(page).to_have_url(re.compile("model=gpt-4"))
+    await page.get_by_label("All models").select_option("")
+    await expect(page.locator("[data-quota]")).to_have_count(2)
     await page.get_by_label("Find quotas").fill("open bob")
     assert await order(page) == ["gpt-4"]
     await expect(page.locator(".count")).to_have_text("1 of 3")
@@ -194,11 +220,25 @@ async def test_what_rings_is_silenced_for_a_while_and_the_silence_ended(here: Si
     page = await here.page()
     silences = "/api/token-monitor/silences"
 
-    await page.get_by_label("Silence openai / gpt-[5]*").first.select_option("for 1 h")
+    offered = page.get_by_label("Silence openai / gpt-[5]*").first
+    await offered.select_option("for 8 h")
+    await expect(page.get_by_role("dialog", name="for 8 h")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    assert (await here.client.get(silences)).json["items"] == []
+    began = datetime.now(UTC)
+    await offered.select_option("for 1 h")
+    await expect(page.get_by_label("Reason")).to_be_focused()
+    await page.keyboard.type(" the <new> model is tried out ")
+    await page.keyboard.press("Enter")
 
     silence = page.locator(".silences li")
-    await expect(silence).to_contain_text("for another 1 h")
+    await expect(silence).to_contain_text("for another 1 h: the <new> model is tried out (local)")
     (item,) = (await here.client.get(silences)).json["items"]
+    starts, ends = (datetime.fromisoformat(item[name]) for name in ("startsAt", "endsAt"))
+    assert began - SKEW < starts < datetime.now(UTC) + SKEW
+    assert HOUR - SKEW < ends - starts < HOUR + SKEW
+    assert (item["author"], item["reason"]) == ("local", "the <new> model is tried out")
     assert item["matchers"] == {
         "provider": "openai",
         "model": "gpt-[[]5][*]",

@@ -51,7 +51,15 @@ async def test_axe_finds_nothing_serious(here: Site, scheme: Any, size: Any) -> 
     await expect(page.locator("#detail")).to_be_visible()
     assert await grave(page) == []
 
+    silencing = page.get_by_label("Silence openai / gpt-5").locator("visible=true").first
+    await silencing.select_option("for 1 h")
+    await expect(page.get_by_role("dialog", name="Silence openai / gpt-5")).to_be_visible()
+    assert await grave(page) == []
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_label("Reason")).to_have_count(0)
+
     if size is PHONE:
+        await expect(page.locator("#detail")).to_be_visible()
         await page.keyboard.press("Escape")
         assert await grave(page) == []
     for view in VIEWS[1:]:

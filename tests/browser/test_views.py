@@ -160,8 +160,10 @@ async def test_a_source_that_stopped_is_marked_listed_silenced_by_kind_and_ackno
         await expect(alert).to_contain_text(name)
         await expect(alert).to_contain_text("stopped reporting")
         await alert.get_by_label("Silence all stale sources").select_option("for 1 h")
+        await page.get_by_role("dialog").get_by_role("button", name="Silence").click()
         await expect(page.locator(".silences")).to_contain_text("stale")
         (silence,) = (await here.client.get("/api/token-monitor/silences")).json["items"]
+        assert silence["reason"] == "from the page"  # unless one is given
         matchers = {k: v for k, v in silence["matchers"].items() if v is not None}
         assert matchers == {"kind": "stale"}
         await page.get_by_role("button", name=f"Acknowledge {name}").click()

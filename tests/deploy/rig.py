@@ -51,7 +51,9 @@ class Watched:
 
     prometheus: Prometheus
     alertmanager: Alertmanager
-    daemons: Sequence[str]  # their addresses
+    daemons: Sequence[str]  # their addresses, the one that evaluates first
+    database: Database
+    folder: Path  # for what else is started
     began: float  # the time of the first scrape at the earliest
 
 
@@ -97,7 +99,7 @@ async def watched(folder: Path, database: Database) -> AsyncIterator[Watched]:
         await feed.subscribe(push)
 
         await eventually(lambda: _scraped(prometheus), timeout=40)
-        ready = Watched(prometheus, manager, daemons, began)
+        ready = Watched(prometheus, manager, daemons, database, folder, began)
         for number in range(1, EVENTS):
             await feed.events(f"alice-{number}", **EVENT)
         await feed.snapshot("bob", 9_500)
@@ -166,23 +168,39 @@ class _Feed:
 
 
 def _configuration(folder: Path, addresses: Sequence[str], manager: str) -> dict[str, Any]:
-    """The one that is shipped for replicas, with what it says to adapt adapted, and faster.
+    """The one that is shipped for replicas, adapted.
 
     The name that leads to any replica leads to the one that does not evaluate.
     """
+    adapted = _adapted("prometheus-replicas.yml", folder, manager)
+    usage, health = adapted["scrape_configs"]
+    usage["static_configs"] = [{"targets": addresses[1:]}]
+    del health["dns_sd_configs"]
+    health["static_configs"] = [{"targets": addresses}]
+    return adapted
+
+
+def for_one(rig: Watched) -> dict[str, Any]:
+    """The one that is shipped for one daemon, adapted to the one that evaluates, and to no
+    Alertmanager: the other Prometheus tells it."""
+    adapted = _adapted("prometheus.yml", rig.folder, "http://127.0.0.1:9")
+    (job,) = adapted["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["localhost:3001"]}]
+    job["static_configs"] = [{"targets": [rig.daemons[0].removeprefix("http://")]}]
+    return adapted
+
+
+def _adapted(name: str, folder: Path, manager: str) -> dict[str, Any]:
+    """What is shipped under this name but for the targets: to a test's token and Alertmanager, and
+    faster."""
     token = folder / "token"
     token.write_text(METRICS)
-    text = (PROMETHEUS / "prometheus-replicas.yml").read_text("utf-8")
-    shipped: dict[str, Any] = yaml.safe_load(text)
+    shipped: dict[str, Any] = yaml.safe_load((PROMETHEUS / name).read_text("utf-8"))
     shipped["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     shipped["rule_files"] = [str(PROMETHEUS / path) for path in shipped["rule_files"]]
     (told,) = shipped["alerting"]["alertmanagers"]
     told["static_configs"] = [{"targets": [manager.removeprefix("http://")]}]
-    usage, health = shipped["scrape_configs"]
-    usage["static_configs"] = [{"targets": addresses[1:]}]
-    del health["dns_sd_configs"]
-    health["static_configs"] = [{"targets": addresses}]
-    for job in (usage, health):
+    for job in shipped["scrape_configs"]:
         job["authorization"]["credentials_file"] = str(token)
     return shipped
 

@@ -165,6 +165,13 @@ def test_grafana_is_told_to_load_them_from_where_the_environment_says(name: str)
     providers = yaml.safe_load((folder / "dashboards/quotabell.yml").read_text("utf-8"))
 
     assert sources["apiVersion"] == providers["apiVersion"] == 1
-    assert sources["datasources"][0]["type"] == "prometheus"
-    assert sources["datasources"][0]["url"] == "${QUOTABELL_PROMETHEUS_URL}"
-    assert providers["providers"][0]["options"]["path"] == "${QUOTABELL_DASHBOARDS}"
+    (source,), (provider,) = sources["datasources"], providers["providers"]
+    assert source["type"] == "prometheus"
+    assert source["url"] == "${QUOTABELL_PROMETHEUS_URL}"
+    assert provider["type"] == "file"
+    assert provider["options"]["path"] == "${QUOTABELL_DASHBOARDS}"
+    # Grafana takes what it loads from files by their uid, and wants no number of its own there.
+    assert dashboard(name)["uid"] == f"quotabell-{name}"
+    assert dashboard(name).get("id") is None
+    # A data source is chosen by its type; it must not be one that only this file names.
+    assert dashboard(name)["templating"]["list"][0]["query"] == source["type"]

@@ -11,13 +11,16 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from quotabell.store.vitals import TABLES
 from tests.deploy.files import DASHBOARDS, alerts, dashboard, expressions, names_in, panels, rules
 from tests.deploy.grafana import interpolated, offered, resolved
-from tests.deploy.rig import EVENTS, METRICS, TOKENS_AN_EVENT, Watched, watched
-from tests.support.postgres import TEMPLATE, Cluster
+from tests.deploy.promised import HEALTH, USAGE
+from tests.deploy.rig import EVENTS, METRICS, TOKENS_AN_EVENT, Watched, for_one, watched
+from tests.support.postgres import TEMPLATE, Cluster, connected
+from tests.support.prometheus import Prometheus, configured
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -224,22 +227,108 @@ async def test_every_metric_that_is_read_is_exported(rig: Watched) -> None:
 
     exported: set[str] = set()
     for url in rig.daemons:
-        exported |= {name async for name in _exported(url)}
+        for family in await _exported(url):
+            exported |= {family.name} | {sample.name for sample in family.samples}
 
     assert len(read) > 30
     assert {name for name in read if ":" not in name} - exported == set()
 
 
-async def _exported(url: str) -> AsyncIterator[str]:
+async def _exported(url: str, *parts: str) -> list[Metric]:
+    """The families of these parts, of all without; also those of which nothing is known yet."""
     headers = {"Authorization": f"Bearer {METRICS}"}
-    parts = [("collect[]", "usage"), ("collect[]", "health")]
+    asked = [("collect[]", part) for part in parts or ("usage", "health")]
     async with aiohttp.ClientSession(headers=headers) as session:
-        async with session.get(f"{url}/metrics", params=parts) as answer:
-            text = await answer.text()
-    for family in text_string_to_metric_families(text):
-        yield family.name  # also of those that nothing is known of yet
-        for sample in family.samples:
-            yield sample.name
+        async with session.get(f"{url}/metrics", params=asked) as answer:
+            return list(text_string_to_metric_families(await answer.text()))
+
+
+@pytest.mark.parametrize(("part", "promised"), [("usage", USAGE), ("health", HEALTH)])
+async def test_every_metric_of_the_contract_has_its_type_and_labels(
+    rig: Watched, part: str, promised: dict[str, tuple[str, tuple[str, ...]]]
+) -> None:
+    for url in rig.daemons:
+        found = {}
+        for family in await _exported(url, part):
+            name = family.name + "_total" * (family.type == "counter")
+            labels = {tuple(sorted(set(sample.labels) - {"le"})) for sample in family.samples}
+            found[name] = (family.type, labels)
+
+        expected = {n: (kind, {tuple(sorted(labels))}) for n, (kind, labels) in promised.items()}
+        assert {name: found.get(name) for name in promised} == expected
+
+
+async def test_operators_see_commits_and_the_pools_of_the_database(rig: Watched) -> None:
+    """Both parts of the leader: it has committed all that was fed."""
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in await _exported(rig.daemons[0], "health")
+        for sample in family.samples
+    }
+    commits = found[("quotabell_ingest_commit_seconds_count",)]
+    reports = found[("quotabell_ingest_batch_events_sum",)]
+
+    assert reports >= EVENTS - 1 + 2  # the first event was another process's, and two snapshots
+    assert 0 < commits <= reports
+    assert 0 < found[("quotabell_ingest_commit_seconds_sum",)] < time.time() - rig.began
+    pool = "quotabell_database_pool"
+    for name in ("ingest", "other"):
+        limit = found[(f"{pool}_limit_connections", name)]
+        there = [found[(f"{pool}_connections", name, state)] for state in ("idle", "used")]
+        assert min(there) >= 0
+        assert 1 <= sum(there) <= limit
+
+
+async def test_the_configuration_for_one_daemon_gives_prometheus_all_of_it(rig: Watched) -> None:
+    async with configured(rig.folder / "one", for_one(rig)) as prometheus:
+        (target,) = await eventually(lambda: _all_up(prometheus), timeout=40, every=0.1)
+        assert target["labels"]["job"] == "quotabell"
+        rules = list(_loaded((await prometheus.ask("rules"))["groups"]))
+        shown = "count by (__name__) ({job='quotabell', __name__=~'quotabell_.*'})"
+        names = {labels["__name__"] for labels, _ in await prometheus.query(shown)}
+
+    assert {rule["name"] for rule in rules if rule["type"] == "alerting"} == set(alerts())
+    promised = {name for name, (kind, _) in (USAGE | HEALTH).items() if kind != "histogram"}
+    assert promised - names == set()
+
+
+async def _all_up(prometheus: Prometheus) -> list[dict[str, Any]]:
+    """The targets, once each was scraped."""
+    targets: list[dict[str, Any]] = (await prometheus.ask("targets"))["activeTargets"]
+    return targets if {target["health"] for target in targets} == {"up"} else []
+
+
+OVERDUE = """
+    with told as (
+        insert into notification_history (title, body, enqueued_at) values ('t', 'b', now())
+        returning id)
+    insert into deliveries (notification_id, channel, target, origin, expires_at, due)
+    select id, 'webhook', 'nobody', '', now() + interval '1 hour', now() + interval '2 seconds'
+    from told returning id, notification_id, extract(epoch from due)::float8 as due
+"""
+
+
+async def test_operators_see_for_how_long_a_delivery_has_been_due(rig: Watched) -> None:
+    page = Page(rig, "operations")
+
+    async def late() -> float | None:
+        number = await page.number("Oldest delivery due")
+        return number if number and number > 1 else None
+
+    assert await page.number("Oldest delivery due") == 0
+    async with connected(rig.database.dsn) as connection:
+        row = await connection.fetchrow(OVERDUE)
+        assert row is not None
+        async with connection.transaction():  # as long as it is locked, nobody claims it
+            await connection.fetch("select from deliveries where id = $1 for update", row["id"])
+            shown = await eventually(late, timeout=40, every=0.1)
+            by_now = time.time() - row["due"]
+            await connection.execute("delete from deliveries where id = $1", row["id"])
+        await connection.execute(
+            "delete from notification_history where id = $1", row["notification_id"]
+        )
+
+    assert 1 < shown <= by_now
 
 
 async def test_prometheus_evaluates_every_rule_and_only_what_is_wrong_fires(rig: Watched) -> None:

@@ -15,6 +15,7 @@ from tests.drills.described import described
 from tests.drills.events import events
 from tests.drills.failover import failover
 from tests.drills.ground import DurableCluster, Ground, durable_cluster, ground, temporary_folder
+from tests.drills.idle import idle
 from tests.drills.kill import kill
 from tests.drills.leaders import SKEW, leaders
 from tests.drills.mixed import mixed
@@ -131,6 +132,11 @@ async def _described(cluster: DurableCluster, ground: Ground, times: int, seed: 
         return await described(cluster.create_database(), folder, times=times, seed=seed)
 
 
+async def _crowd(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        return await idle(cluster.create_database(), folder, count=1_000 * times)
+
+
 async def _failover(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
     with temporary_folder() as folder:
         return await failover(cluster.create_database(), folder, times=times, seed=seed)
@@ -159,6 +165,7 @@ DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]
     "sick": _sick,  # one push service hangs: by how much the others are late
     "events": _events,  # SIGKILL of two daemons that count usage events, while quotas change
     "failover": _failover,  # SIGKILL of whichever of two leads, under a Prometheus
+    "crowd": _crowd,  # so many thousand connections that idle, and what each takes
     "soak": _soak,  # so many minutes of everything, and does anything grow
     "days": _days,  # so many days by a clock that leaps, in a zone with daylight saving
     "described": _described,  # every operation of /openapi.json, and what it answers

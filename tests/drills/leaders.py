@@ -34,6 +34,7 @@ STOPPED = 13.0  # seconds; the lease is of ten
 TAKEN_WITHIN = 30.0  # seconds until another leads, on a busy machine
 PATIENCE = 5.0  # seconds after which a client asks another replica
 SKEW = 600.0  # seconds
+_LAPSE = f"update leases set expires_at = now() where name = '{LEASE}'"
 
 
 def faketime() -> Path | None:
@@ -61,10 +62,12 @@ async def leaders(
     stops: int,
     seed: int,
     skew: float = 0.0,
+    patient: bool = True,
 ) -> Report:
     """So many faults of whoever leads, in a random order; then compare the books.
 
-    ``skew``: seconds that the clock of the first replica is ahead.
+    ``skew``: seconds that the clock of the first replica is ahead. ``patient``: the lease of who
+    was killed runs out by itself, else as if it had.
     """
     report = Report()
     chance = random.Random(seed)
@@ -81,7 +84,7 @@ async def leaders(
         async with mixing(processes, seed, timeout=PATIENCE) as mix, ringers.at_work():
             for fault in faults:
                 await mix.more(60.0)
-                took = await _harm(fault, processes, database)
+                took = await _harm(fault, processes, database, patient)
                 name = f"seconds until another leads after a {fault}, at most"
                 report.figures[name] = max(report.figures.get(name, 0.0), round(took, 1))
             await mix.more(60.0)
@@ -132,7 +135,9 @@ async def _gauge(process: DaemonProcess, name: str) -> float:
     return float(found[1])
 
 
-async def _harm(fault: str, processes: Sequence[DaemonProcess], database: Database) -> float:
+async def _harm(
+    fault: str, processes: Sequence[DaemonProcess], database: Database, patient: bool
+) -> float:
     """Kill or stop the leader and see it back; seconds until another one held its lease.
 
     One that was killed may take its own lease back, and is started only when it has lost it.
@@ -141,6 +146,8 @@ async def _harm(fault: str, processes: Sequence[DaemonProcess], database: Databa
     holder = await _holder(database)
     began = time.monotonic()
     victim.send(signal.SIGKILL if fault == "kill" else signal.SIGSTOP)
+    if fault == "kill" and not patient:
+        await rows(database, _LAPSE)
 
     async def taken() -> bool:
         return await _holder(database) not in ("", holder)

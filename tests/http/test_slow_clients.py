@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from quotabell.http import connection, door
+from quotabell.http import connection, door, listener
 from tests.http.client import UPDATE, Client, raw, serving, snapshot
 from tests.support.daemon import configure
 from tests.support.postgres import Database
@@ -117,6 +119,42 @@ async def test_a_body_that_comes_in_drops_is_told_so(hasty: Client, framing: str
     assert b"application/problem+json" in told
 
 
+async def test_an_extension_of_a_chunk_that_never_ends_is_no_body(hasty: Client) -> None:
+    """The parser keeps none of it, so that no bound on size meets it (RFC 9112 §7.1.1)."""
+    async with connected(hasty) as [(reader, writer)]:
+        stop = asyncio.Event()
+        writer.write((HEAD + "Transfer-Encoding: chunked\r\n\r\n2;a=").encode())
+        trickling = asyncio.create_task(_trickle(writer, b"x" * 8_192, stop))
+        told = await _told(reader)
+        stop.set()
+        await trickling
+
+    assert told.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_long_extension_of_a_chunk_is_read_past_and_takes_no_memory(
+    hasty: Client,
+) -> None:
+    size, piece = 100_000, 10_000
+    before, after = HEAD + "Transfer-Encoding: chunked\r\n\r\n2;a=", "\r\n{}\r\n0\r\n\r\n"
+    async with connected(hasty) as [(reader, writer)]:
+        writer.write(before.replace("Host", "Connection: close\r\nHost").encode())
+        tracemalloc.start()
+        try:
+            for _ in range(0, size, piece):
+                writer.write(b"x" * piece)
+                await writer.drain()
+                await asyncio.sleep(0.01)
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        writer.write(after.encode())
+        told = await _told(reader)
+
+    assert kept < size
+    assert told.startswith(b"HTTP/1.1 422 ")  # {} is the body, and no report
+
+
 async def test_a_body_that_keeps_the_rate_may_take_long(hasty: Client) -> None:
     piece, count = b" " * 2048, 12
 
@@ -150,6 +188,41 @@ async def test_a_client_that_reads_no_answer_is_cut_off(hasty: Client) -> None:
 
 
 _CLOSED = b"\x07"  # TCP_CLOSE in <netinet/tcp.h>: reset by the peer
+
+
+# --- idle ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", [ASK, b""])
+async def test_a_connection_that_idles_is_closed(
+    hasty: Client, asked: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "IDLE", 0.3)
+    async with connected(hasty) as [(reader, writer)]:
+        writer.write(asked)
+        told = await _told(reader)
+
+    assert told.count(b"HTTP/1.1 200 ") == bool(asked)
+
+
+async def test_a_stop_waits_only_for_connections_that_were_busy_a_moment_ago(
+    shared_database: Database, tmp_path: Path
+) -> None:
+    config = configure(tmp_path, shared_database.dsn)
+    async with contextlib.AsyncExitStack() as daemon:
+        client = await daemon.enter_async_context(serving(config))
+        async with connected(client, 2) as [idle, busy]:
+            await asyncio.sleep(1.2 * listener.LINGERING)
+            busy[1].write(ASK)
+            await busy[0].readuntil(b"healthy.\n")
+            stopping = asyncio.create_task(daemon.aclose())
+            assert await _told(idle[0]) == b""
+            busy[1].write(ASK)
+            told = await _told(busy[0])
+        await stopping
+
+    assert b" 200 " in told
+    assert b"Connection: close" in told
 
 
 # --- many ------------------------------------------------------------------------------------

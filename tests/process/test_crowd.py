@@ -1,4 +1,7 @@
-"""A stop while a crowd holds connections in every state that a client can hold one in."""
+"""Crowds that hold connections, idle or in any other state that a client can hold one in.
+
+`python -m tests.drills crowd` is the form with 10,000 of them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from tests.drills.idle import idle
 from tests.support import daemon
 from tests.support.postgres import Database
 
@@ -24,6 +28,12 @@ async def test_a_stop_waits_for_no_crowd(database: Database, tmp_path: Path) -> 
     path = daemon.write_config(tmp_path, database.dsn)
     async with daemon.process(path) as process, _crowd(process.url):
         assert await process.end(timeout=60.0) == 0
+
+
+async def test_others_are_answered_while_a_crowd_idles(database: Database, tmp_path: Path) -> None:
+    report = await idle(database, tmp_path, count=300)
+
+    assert report.faults == []
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,9 @@ async def test_another_leads_and_nothing_is_lost_whatever_the_clock_of_one_says(
 ) -> None:
     skew = SKEW if faketime() else 0.0
 
-    report = await leaders(database, tmp_path, replicas=2, kills=1, stops=0, seed=1, skew=skew)
+    report = await leaders(
+        database, tmp_path, replicas=2, kills=1, stops=0, seed=1, skew=skew, patient=False
+    )
 
     assert report.faults == []
     assert report.figures["crossings"] > 0

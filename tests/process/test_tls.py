@@ -15,8 +15,10 @@ import aiohttp
 import pytest
 from cryptography.x509 import load_der_x509_certificate
 
+from quotabell import log
 from quotabell.errors import ConfigError
 from quotabell.http import certificates
+from quotabell.metrics import Metrics
 from tests.http.client import serving
 from tests.process.program import quotabell_run
 from tests.support import daemon
@@ -189,6 +191,24 @@ async def test_commands_reach_a_daemon_with_tls(
         done = await quotabell_run(*arguments, environment=environment, timeout=60)
         assert done.code == code, done.err
         assert "--cacert" in done.err or code == 0
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o604])
+def test_a_key_that_others_may_read_is_warned_of(
+    mode: int, tmp_path: Path, authority: Authority, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One that its group may read is how Debian and Kubernetes hand keys to services."""
+    _put(tmp_path, authority.issue("localhost"))
+    key = tmp_path / "tls.key"
+    key.chmod(mode)
+    config = daemon.configure(tmp_path, "", tls=_files(tmp_path))
+    assert config.tls is not None
+
+    written = log.configure("warning", "logfmt").get_logger()
+    certificates.Certificates(config.tls, Metrics(), written)
+
+    told = capfd.readouterr().err
+    assert (str(key) in told and "everybody" in told) == (mode == 0o604)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
 import ssl
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
 )
 from cryptography.x509.oid import NameOID
 
@@ -28,6 +31,12 @@ class Issued:
     key: ec.EllipticCurvePrivateKey
     serial: int
     expires: datetime
+
+    @property
+    def spki(self) -> str:
+        """What Chromium's ``--ignore-certificate-errors-spki-list`` takes."""
+        public = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return base64.b64encode(hashlib.sha256(public).digest()).decode()
 
     def pem(self, password: bytes | None = None) -> bytes:
         hidden = BestAvailableEncryption(password) if password else NoEncryption()

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 
 from quotabell.errors import QuotabellError
@@ -70,8 +70,8 @@ class Connection(RequestHandler):
     """
 
     __slots__ = (
-        *("_gone", "_head_since", "_link", "_received", "_unread", "_closing_since"),
-        *("_body", "_answer", "idle_since"),
+        *("_gone", "_head_since", "_link", "_unread", "_closing_since"),
+        *("_arriving", "_arrived", "_body", "_answer", "idle_since"),
     )
 
     def __init__(self, server: web.Server, gone: Callable[[Connection], None], log: Any) -> None:
@@ -89,7 +89,8 @@ class Connection(RequestHandler):
         self._gone = gone
         self._link: asyncio.Transport | None = None  # kept when aiohttp has let go of it
         self._head_since = 0.0  # 0: no head is under way
-        self._received = 0  # bytes since the last check
+        self._arriving: StreamReader | None = None  # the body that was under way ...
+        self._arrived = 0  # ... and so much of it, at the last check
         self._unread = 0  # bytes of answers, at the last check
         self._closing_since = 0.0
         self._body, self._answer = Pace(), Pace()
@@ -106,7 +107,6 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._received += len(data)
         waiter = self._waiter
         if waiter is None or waiter.done():
             self._head_since = 0.0
@@ -125,12 +125,15 @@ class Connection(RequestHandler):
         waiter = self._waiter
         return waiter is not None and not waiter.done()
 
+    def idles_for(self, now: float) -> float:
+        """Seconds without a part of a request, and with none to answer."""
+        return now - self.idle_since if self.idle and not self._head_since else 0.0
+
     def check(self, now: float) -> None:
         """Close it if it takes too long over anything."""
         link = self._link
         if link is None:
             return
-        received, self._received = self._received, 0
         if link.is_closing():
             self._closing_since = self._closing_since or now
             if now - self._closing_since > CLOSING:
@@ -139,12 +142,12 @@ class Connection(RequestHandler):
         if not self._reads(link, now):
             self.drop()
         elif self.idle:
-            self._body.rest()
+            self._rest()
             if self._head_since and now - self._head_since > HEAD:
                 link.write(_TOO_SLOW)
                 self.force_close()
         else:
-            self._check_body(received, now)
+            self._check_body(now)
 
     def drop(self) -> None:
         """Close it at once. What its client did not read is thrown away, by the kernel too."""
@@ -163,13 +166,24 @@ class Connection(RequestHandler):
             return True
         return self._answer.moved(before - self._unread, now)
 
-    def _check_body(self, received: int, now: float) -> None:
+    def _rest(self) -> None:
+        self._arriving = None
+        self._body.rest()
+
+    def _check_body(self, now: float) -> None:
         request = self._current_request
         body = request.content if request is not None else None
         # Paused by this side, which takes its time: not the client's fault.
         if body is None or body.is_eof() or self._reading_paused or self._upgraded:
-            self._body.rest()
-        elif not self._body.moved(received, now):
+            self._rest()
+        elif not self._body.moved(self._more_of(body), now):
             body.set_exception(TooSlow())
             body.feed_eof()  # nothing more is awaited of it
             self.close()  # after the answer
+
+    def _more_of(self, body: StreamReader) -> int:
+        """Bytes of it since the last check. What wraps its chunks is none of it: the parser
+        reads on and on past an extension that never ends."""
+        before = self._arrived if body is self._arriving else 0
+        self._arriving, self._arrived = body, body.total_bytes
+        return body.total_bytes - before

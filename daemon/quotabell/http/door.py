@@ -21,6 +21,7 @@ HANDSHAKE = 10.0  # seconds for TLS to be negotiated
 FAREWELL = 2.0  # seconds for TLS to be ended
 _CHECK_EVERY = 1.0
 _LOOK_EVERY = 0.1  # seconds between two looks at all connections for those that idle, if few do
+_EMPTY_EVERY = 0.05  # seconds between two looks at those who have not left
 _AT_ONCE = 64  # accepted before other work gets its turn
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE = 0.1  # seconds without accepting, when the system has no descriptor left
@@ -80,11 +81,19 @@ class Door:
             self._loop.remove_reader(self._sock)
 
     async def empty(self, patience: float) -> None:
-        """Wait, ``patience`` seconds at most, until all have left."""
+        """Wait, ``patience`` seconds at most, until all have left.
+
+        Who has idled for that long is not waited for: it is no more likely to ask something
+        within a moment than after the wait.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                while len(self):  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+                while len(self):
+                    now = self._loop.time()
+                    for connection in list(self._open):
+                        if connection.idles_for(now) >= patience:
+                            connection.force_close()
+                    await asyncio.sleep(_EMPTY_EVERY)
 
     def close(self) -> None:
         """Shut it, and drop whoever is still there."""

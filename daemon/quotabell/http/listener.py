@@ -21,7 +21,7 @@ from quotabell.http.routing import Draining
 
 BACKLOG = 1024
 ACCEPTING = 0.3  # seconds that new connections are still taken after the stop was asked for
-LINGERING = 2.0  # seconds an idle connection has to send its last request
+LINGERING = 2.0  # seconds from its last request that an idle connection has for one more
 _HANDSHAKE = 0.1  # seconds for handshakes under way to end
 _SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>
 _IGNORE_HANDSHAKES = (
@@ -117,7 +117,7 @@ class Listener:
         Closing a listening socket resets what waits in its backlog. So new connections are
         taken a little longer, then the kernel is told to ignore requests for more, the backlog
         is accepted empty, and only then the socket is closed. Connections that are kept
-        alive get `Connection: close` with their next answer.
+        alive get `Connection: close` with their next answer, or are closed as they idle.
         """
         if self._door is None:
             return

@@ -7,6 +7,8 @@ const PATH = "/api/token-monitor/silences";
 const HOUR = 3_600_000;
 const SPANS = [["1 h", HOUR], ["8 h", 8 * HOUR], ["1 d", 24 * HOUR], ["1 week", 168 * HOUR]];
 const KINDS = { stale: "all stale sources", channel: "all channels" };
+const NO_REASON = "from the page";
+const whatOf = (alert) => (alert.subject ? KINDS[alert.kind] : `${alert.provider} / ${alert.model}`);
 
 export class Silences {
   key = ""; // changes with what is silenced
@@ -38,16 +40,16 @@ export class Silences {
   /** How to silence what an alert is about. */
   controls(alert) {
     if (!this.#offered) return [];
-    const silence = async (event) => {
-      const length = Number(event.target.value);
+    const silence = (event) => {
+      const chosen = SPANS.find(([, length]) => String(length) === event.target.value);
       event.target.value = "";
-      if (length) await this.#add(alert, length);
+      if (chosen) this.#ask(alert, ...chosen);
     };
     return [
       h(
         "select",
         {
-          "aria-label": `Silence ${alert.subject ? KINDS[alert.kind] : `${alert.provider} / ${alert.model}`}`,
+          "aria-label": `Silence ${whatOf(alert)}`,
           "data-key": `silence-${alert.id}`,
           onchange: silence,
         },
@@ -68,20 +70,51 @@ export class Silences {
         h(
           "li",
           {},
-          h("span", {}, `Silenced: ${words(s.matchers)}, for another ${until(s.endsAt, now)} (${s.reason})`),
+          h("span", {}, `Silenced: ${words(s.matchers)}, for another ${until(s.endsAt, now)}: ${s.reason} (${s.author})`),
           button("End", () => this.#end(s), { class: "quiet", "data-key": `end-${s.id}` }),
         ),
       ),
     );
   }
 
-  async #add(alert, length) {
+  /** Ask why, in a dialog: the list is drawn anew now and then, and with it what was typed there. */
+  #ask(alert, span, length) {
+    const reason = h("input", { name: "reason", maxlength: "1000", autocomplete: "off", placeholder: NO_REASON });
+    const submit = (event) => {
+      event.preventDefault();
+      dialog.close("silence");
+    };
+    const ended = () => {
+      dialog.remove();
+      if (dialog.returnValue) this.#add(alert, length, reason.value.trim() || NO_REASON);
+    };
+    const dialog = h(
+      "dialog",
+      { class: "asking", "aria-labelledby": "asking-title", onclose: ended },
+      h(
+        "form",
+        { onsubmit: submit },
+        h("h2", { id: "asking-title" }, `Silence ${whatOf(alert)} for ${span}`),
+        h("label", {}, "Reason", reason),
+        h(
+          "p",
+          { class: "actions" },
+          h("button", { type: "submit", class: "primary" }, "Silence"),
+          button("Cancel", () => dialog.close("")),
+        ),
+      ),
+    );
+    document.body.append(dialog);
+    dialog.showModal();
+  }
+
+  async #add(alert, length, reason) {
     const { provider, model, userId, quota, kind, subject } = alert;
     // "": nobody in particular. What is about no quota is silenced by kind: it has nothing else.
     const names = subject ? { kind } : { provider, model, quota, userId: userId ?? "" };
     const matchers = Object.fromEntries(Object.entries(names).map(([name, value]) => [name, literally(value)]));
     const endsAt = new Date(this.#api.now() + length).toISOString();
-    await this.#do("POST", PATH, { matchers, endsAt, reason: "from the page" });
+    await this.#do("POST", PATH, { matchers, endsAt, reason });
   }
 
   async #end(silence) {
