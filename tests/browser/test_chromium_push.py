@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import BrowserContext, Page, expect
 
-from quotabell import app
+from quotabell import delivering
 from quotabell.channels.webpush import WebPushChannel
 from tests.browser.common import PATIENCE
 from tests.browser.conftest import program
@@ -65,7 +65,7 @@ async def client(
     """A client of a daemon for which Google's hosts lie here."""
     resolver = FakeResolver([("127.0.0.1", google.sender_port)])
     led = partial(WebPushChannel, resolver=resolver, tls=google.trust)
-    monkeypatch.setattr(app, "WebPushChannel", led)
+    monkeypatch.setattr(delivering, "WebPushChannel", led)
     trusted = [f"https://{host}" for host in HOSTS]
     config = configure(tmp_path, fresh_database.dsn, push={"trusted_origins": trusted})
     async with running(config) as daemon, aiohttp.ClientSession() as session:
