@@ -140,15 +140,18 @@ async def _check_dump(database: Database) -> None:
     assert [row["user_id"] for row in await rows(database, browsers)] == ["alice"]
 
 
-@pytest.mark.parametrize("path", sorted(DUMPS.glob("*.sql")), ids=lambda path: path.stem)
-async def test_the_database_of_a_release_is_upgraded_with_its_data_under_load(
-    path: Path, any_empty_database: Database, tmp_path: Path
-) -> None:
-    any_empty_database.load(path)
+RELEASED = sorted(DUMPS.glob("*.sql"))
+if RELEASED:  # before the first release an empty set would be a skipped test
 
-    await _upgraded(any_empty_database, tmp_path)
+    @pytest.mark.parametrize("path", RELEASED, ids=lambda path: path.stem)
+    async def test_the_database_of_a_release_is_upgraded_with_its_data_under_load(
+        path: Path, any_empty_database: Database, tmp_path: Path
+    ) -> None:
+        any_empty_database.load(path)
 
-    await _check_dump(any_empty_database)
+        await _upgraded(any_empty_database, tmp_path)
+
+        await _check_dump(any_empty_database)
 
 
 async def test_the_dump_that_a_release_will_leave_can_be_loaded_and_used(
