@@ -15,8 +15,8 @@ MAX_CONFIG_BYTES = 1024 * 1024
 MAX_SECRET_BYTES = 64 * 1024
 
 
-def read_text(path: Path, limit: int) -> str:
-    """The text of a file of at most ``limit`` bytes; raises ValueError saying why not."""
+def read_bytes(path: Path, limit: int) -> bytes:
+    """What a file of at most ``limit`` bytes holds; raises ValueError saying why not."""
     try:
         if path.is_fifo():
             raise ValueError(f"{path} is a pipe")  # reading it could wait for ever
@@ -26,8 +26,13 @@ def read_text(path: Path, limit: int) -> str:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > limit:
         raise ValueError(f"{path} is larger than {limit} bytes")
+    return data
+
+
+def read_text(path: Path, limit: int) -> str:
+    """The text of such a file."""
     try:
-        return data.decode("utf-8-sig")
+        return read_bytes(path, limit).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from pydantic import model_validator
 
 from quotabell.config.base import Section
 from quotabell.config.fields import Located
+from quotabell.config.files import read_bytes
 
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 _MAX_FILE = 1024 * 1024  # bytes
@@ -107,13 +109,9 @@ def _no_password() -> str:
 
 
 def _bytes(path: Path, key: str) -> bytes:
+    if os.path.exists(path) and not os.path.isfile(path):  # neither raises
+        raise ValueError(f"{key}: {path} is no file")
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
-            raise ValueError(f"{key}: {path} is no file")
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE + 1)
-    except OSError as error:
-        raise ValueError(f"{key}: cannot read {path}: {error.strerror}") from None
-    if len(data) > _MAX_FILE:
-        raise ValueError(f"{key}: {path} is larger than {_MAX_FILE} bytes")
-    return data
+        return read_bytes(path, _MAX_FILE)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
