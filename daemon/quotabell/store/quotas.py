@@ -24,10 +24,10 @@ from quotabell.domain.periods import Period
 from quotabell.domain.quotas import Quota, QuotaBook, quota_of
 from quotabell.store.charges import add
 from quotabell.store.database import Connection, Database
+from quotabell.store.following import finish, follow
 from quotabell.store.queries import load
 
 _SQL = load("quotas")
-_RESTART = load("samples")["restart"]
 _LOCK = 0x71756F74617300  # "quotas": shared by who counts, exclusive to who changes quotas
 
 
@@ -165,9 +165,10 @@ class QuotaStore:
             if row is None:
                 return False
             await connection.execute(_SQL["marked"], "on" if row["seeding"] else "off")
-            last = await _settle(connection, row, batch)
+            quota = None if row["phase"] == "removed" else _quota(row)
+            last = await follow(connection, row, quota, batch)
             if last is None:
-                await _finish(connection, row)
+                await finish(connection, row)
             else:
                 key = [last["user_id"], name, last["provider"], last["model"]]
                 await connection.execute(_SQL["settled"], name, key, last["period_start"])
@@ -270,47 +271,3 @@ def _entry(event: Any, day: date) -> Entry:
         0,
         Kinds(*(event[kind] for kind in KINDS)),
     )
-
-
-async def _settle(connection: Connection, row: Any, batch: int) -> Any:
-    """Settle the next states; the last of them, None: there are no more."""
-    quota = None if row["phase"] == "removed" else _quota(row)
-    after = (row["name"], *row["settled"], row["settled_period"], batch, row["changed_at"])
-    if quota is None or not quota.overrides:
-        limit = None if quota is None else quota.limit
-        of = (limit, row["generation"], row["seeding"])
-        last = await connection.fetchrow(_SQL["settle"], *after, *of)
-        if last is not None and last["ids"]:
-            await connection.execute(_RESTART, last["ids"])
-        return last if last is not None and last["states"] == batch else None
-    states = await connection.fetch(_SQL["states"], *after)
-    await _settle_each(connection, row, quota, states)
-    return states[-1] if len(states) == batch else None
-
-
-async def _settle_each(
-    connection: Connection, row: Any, quota: Quota, states: Sequence[Any]
-) -> None:
-    gone: list[Any] = []
-    limits: dict[Any, int] = {}
-    for state in states:
-        if state["generation"] not in (row["generation"], None):
-            gone.append(state["id"])
-        elif state["open"]:  # None: deleted meanwhile
-            subject = state["provider"], state["model"], state["user_id"]
-            limits[state["id"]] = quota.limit_for(*subject)
-    if gone:
-        await connection.execute(_SQL["delete"], gone)
-    if limits:
-        await connection.execute(_SQL["compare"], list(limits), list(limits.values()))
-    if row["seeding"]:
-        await connection.execute(_RESTART, list(limits))
-
-
-async def _finish(connection: Connection, row: Any) -> None:
-    if row["phase"] == "removed":
-        await connection.execute(_SQL["forget"], row["name"])
-        return
-    await connection.execute(_SQL["ready"], row["name"])
-    if row["seeding"]:
-        await connection.execute(_SQL["digest"], row["name"], row["changed_at"])
