@@ -16,7 +16,11 @@ from quotabell.store.audit import audit
 from tests.store.test_events import event
 from tests.store.test_quotas import DAILY, replica, today
 from tests.support.postgres import Database
+from tests.support.waiting import eventually
 
+BLOCKED = (
+    "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+)
 WRITERS_WAIT = 1.5  # seconds that reports wait for a row, and then are refused
 
 
@@ -71,6 +75,28 @@ async def test_settling_lets_rows_go_before_reports_give_up_on_them(database: Da
 
         await it.follow()
         assert set(await it.states("token_limit")) == {(2_000,)}
+
+
+@pytest.mark.parametrize("removed", [False, True])
+async def test_states_written_while_they_are_settled_follow_too(
+    any_database: Database, removed: bool
+) -> None:
+    async with replica(any_database.dsn) as it:
+        await it.configure(DAILY | {"per": ["user"]})
+        await it.follow()
+        await it.report(*(today(user_id=f"user-{n}") for n in range(5)))
+        quotas = [] if removed else [DAILY | {"per": ["user"], "limit": 2_000}]
+        await it.configure(*quotas)
+        write = "update token_usage set tokens_used = 150 where user_id in ('user-1', 'user-3')"
+
+        async with asyncio.TaskGroup() as group:
+            async with held(any_database, write):
+                settling = group.create_task(it.quotas.settle("daily", 100))
+                await eventually(lambda: it.database.fetch(BLOCKED), every=0.01)
+        assert settling.result()
+
+        found = await it.states("token_limit, tokens_used")
+        assert found == ([] if removed else [(2_000, 110 + 40 * (n in (1, 3))) for n in range(5)])
 
 
 async def test_counting_again_waits_for_a_report_of_a_correction_and_goes_on(

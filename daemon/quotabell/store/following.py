@@ -23,21 +23,24 @@ async def follow(connection: Connection, row: Any, quota: Quota | None, batch: i
         limit = None if quota is None else quota.limit
         of = (limit, row["generation"], row["seeding"])
         last = await connection.fetchrow(_SQL["settle"], *after, *of)
-        if last is not None and last["ids"]:
+        if last is None:
+            return None
+        if last["ids"]:
             await connection.execute(_RESTART, last["ids"])
-        return last if last is not None and last["states"] == batch else None
+        if not last["moved"]:
+            return last if last["states"] == batch else None
     states = await connection.fetch(_SQL["states"], *after)
     await _settle_each(connection, row, quota, states)
     return states[-1] if len(states) == batch else None
 
 
 async def _settle_each(
-    connection: Connection, row: Any, quota: Quota, states: Sequence[Any]
+    connection: Connection, row: Any, quota: Quota | None, states: Sequence[Any]
 ) -> None:
     gone: list[Any] = []
     limits: dict[Any, int] = {}
     for state in states:
-        if state["generation"] not in (row["generation"], None):
+        if quota is None or state["generation"] not in (row["generation"], None):
             gone.append(state["id"])
         elif state["open"]:  # None: deleted meanwhile
             subject = state["provider"], state["model"], state["user_id"]

@@ -136,9 +136,11 @@ order by p.user_id, p.quota, p.provider, p.model, p.period_start;
 
 -- settle: the same states, all of one limit ($9; NULL: the quota is removed) and generation, at
 -- once, where those of another generation are deleted, others rung or armed unless they are as they
--- should be. How many there were, and the last; their ids if $11
+-- should be. How many there were, and the last; their ids if $11. Rows are found by their place,
+-- which takes half the time of their keys; those that somebody wrote meanwhile have moved from
+-- there and are left as they are, which is told
 with picked as materialized (
-    select t.id, t.user_id, t.quota, t.provider, t.model, t.period_start
+    select t.ctid as place, t.id, t.user_id, t.quota, t.provider, t.model, t.period_start
     from token_usage t
     where t.quota = $1 and t.period_end > $8::timestamptz - interval '1 minute'
         and (t.user_id, t.quota, t.provider, t.model, t.period_start)
@@ -146,16 +148,17 @@ with picked as materialized (
     order by t.user_id, t.quota, t.provider, t.model, t.period_start
     limit $7
 ), locked as materialized (
-    select t.id, t.generation is distinct from $10 or $9::bigint is null as stale,
+    select t.ctid as place, t.ctid = p.place as unmoved, t.id,
+        t.generation is distinct from $10 or $9::bigint is null as stale,
         t.period_end > now() as open
-    from token_usage t join picked using (id)
+    from token_usage t join picked p on t.ctid = p.place
     order by t.user_id collate "C", t.quota collate "C", t.provider collate "C",
         t.model collate "C", t.period_start
     for no key update of t
 ), lowest as materialized (
     select quotabell_lowest_threshold() as threshold
 ), gone as (
-    delete from token_usage t using locked l where t.id = l.id and l.stale
+    delete from token_usage t using locked l where t.ctid = l.place and l.unmoved and l.stale
 ), compared as (
     update token_usage t set
         token_limit = $9,
@@ -165,12 +168,16 @@ with picked as materialized (
                 then lowest.threshold
             else '-infinity' end
     from locked l, lowest
-    where t.id = l.id and l.open and not l.stale and not (
+    where t.ctid = l.place and l.unmoved and l.open and not l.stale and not (
         t.token_limit = $9 and t.alert_at = lowest.threshold and t.resolve_at = '-infinity'
         and t.percentage < lowest.threshold)
 )
-select count(*) over () as states, p.user_id, p.provider, p.model, p.period_start,
-    case when $11 then (select array_agg(id) from locked where open and not stale) end as ids
+select count(*) over () as states,
+    count(*) over () > (select count(*) from locked where unmoved) as moved,
+    p.user_id, p.provider, p.model, p.period_start,
+    case when $11 then (
+        select array_agg(id) from locked where unmoved and open and not stale
+    ) end as ids
 from picked p
 order by p.user_id desc, p.quota desc, p.provider desc, p.model desc, p.period_start desc
 limit 1;
