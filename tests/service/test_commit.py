@@ -349,7 +349,7 @@ async def test_a_lost_database_is_told_to_everyone_who_waits(bench: Bench):
         found = await asyncio.gather(*reports, return_exceptions=True)
 
     assert {type(f) for f in found} == {Unavailable}
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 3.0
     assert bench.waiting() == 0
     await eventually(lambda: bench.database.up, timeout=2.0)
     await bench.submit(item("again"))
@@ -365,7 +365,7 @@ async def test_no_report_waits_longer_than_it_may(bench: Bench, monkeypatch: pyt
         started = time.monotonic()
         found = await asyncio.gather(taken, queued, return_exceptions=True)
 
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 3.0
     assert {type(f) for f in found} == {Unavailable}
     assert "unknown" in str(found[0])
     assert "unknown" not in str(found[1])

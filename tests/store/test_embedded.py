@@ -416,7 +416,7 @@ async def test_a_server_left_behind_is_adopted(data_dir: Path, log: Logger, end:
         assert await _kept(server.dsn, end)
         await server.stop()
     assert not alive(left["pid"])
-    assert seconds < 1.0
+    assert seconds < 3.0
 
 
 async def test_an_adopted_server_is_restarted_when_it_dies(data_dir: Path, log: Logger) -> None:
@@ -803,7 +803,7 @@ async def test_an_ordinary_user_starts_stops_and_leaves_a_server_as_well(place: 
         assert await asyncio.to_thread(owner.wait, 20) == 0
     assert adopted["pid"] == left["pid"]
     assert not alive(left["pid"])
-    assert adopted["seconds"] < 1
+    assert adopted["seconds"] < 3
     assert modes(*before) == before
     assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
     assert not (data_dir / "runtime").exists()
