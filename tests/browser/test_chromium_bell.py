@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.common import Site, live, quota
+from tests.browser.common import PATIENCE, Site, live, quota
 from tests.support.chromium import WorkerPush
 from tests.support.waiting import eventually
 
@@ -58,15 +58,15 @@ async def test_a_message_is_shown_a_newer_one_replaces_it_and_a_resolved_one_too
     push = await ready(page)
 
     await push.deliver(here.client.url, json.dumps(MESSAGE))
-    (first,) = await eventually(lambda: shown(page))
+    (first,) = await eventually(lambda: shown(page), PATIENCE)
     assert first == {name: MESSAGE[name] for name in ("title", "body", "tag", "url")}
 
     newer = MESSAGE | {"title": "openai / gpt-5 is at 91 %"}
     resolved = MESSAGE | {"title": "openai / gpt-5 is back to 10 %", "state": "resolved"}
     await push.deliver(here.client.url, json.dumps(newer))
-    await eventually(lambda: _only(page, newer["title"]))
+    await eventually(lambda: _only(page, newer["title"]), PATIENCE)
     await push.deliver(here.client.url, json.dumps(resolved))
-    await eventually(lambda: _only(page, resolved["title"]))
+    await eventually(lambda: _only(page, resolved["title"]), PATIENCE)
 
 
 async def _only(page: Page, title: str) -> bool:
@@ -80,12 +80,12 @@ async def test_the_short_form_of_a_message_leads_to_its_quota_and_rubbish_to_the
     push = await ready(page)
 
     await push.deliver(here.client.url, '{"title": "short", "tag": "7d0b:threshold"}')
-    (short,) = await eventually(lambda: shown(page))
+    (short,) = await eventually(lambda: shown(page), PATIENCE)
     assert (short["title"], short["url"]) == ("short", "/?state=7d0b")
 
     for rubbish in ("", "no JSON", "null"):
         await push.deliver(here.client.url, rubbish)
-    await eventually(lambda: _generic(page))
+    await eventually(lambda: _generic(page), PATIENCE)
 
 
 async def _generic(page: Page) -> bool:
@@ -128,7 +128,7 @@ async def test_a_browser_that_never_answers_is_not_waited_for(here: Site) -> Non
     await page.locator("#bell").click()
     await expect(page.locator("#notice")).to_contain_text("Subscribing this browser")
     await state(page, "asking")
-    await eventually(lambda: page.evaluate("window.asked === true"))
+    await eventually(lambda: page.evaluate("window.asked === true"), PATIENCE)
     await page.clock.run_for(20_000)
 
     await state(page, "error")

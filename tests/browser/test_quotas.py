@@ -55,7 +55,7 @@ async def test_a_quota_shows_how_full_it_is_and_its_thresholds(here: Site) -> No
         "(row) => row.querySelector('.fill').getBoundingClientRect().width"
         " / row.querySelector('.bar').getBoundingClientRect().width"
     )
-    await eventually(lambda: _about(row, share, 0.91))
+    await eventually(lambda: _about(row, share, 0.91), PATIENCE)
 
 
 async def _about(row: Locator, script: str, wanted: float) -> bool:
@@ -269,7 +269,7 @@ async def test_the_order_stays_while_the_pointer_is_about_to_choose(here: Site) 
     await here.report(70)
 
     await expect(quota(page)).to_have_attribute("data-percentage", "70")
-    await eventually(lambda: _moved(page, ["gpt-5", "gpt-4"]))
+    await eventually(lambda: _moved(page, ["gpt-5", "gpt-4"]), PATIENCE)
 
 
 async def _moved(page: Page, wanted: list[str]) -> bool:

@@ -98,7 +98,7 @@ class WorkerPush:
         return push
 
     async def deliver(self, origin: str, data: str) -> None:
-        number = await eventually(lambda: self._registrations.get(origin + "/"))
+        number = await eventually(lambda: self._registrations.get(origin + "/"), 60)
         await self._session.send(
             "ServiceWorker.deliverPushMessage",
             {"origin": origin, "registrationId": number, "data": data},
