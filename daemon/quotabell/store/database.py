@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import time
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -20,9 +20,11 @@ from quotabell.ticks import ticks
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Row = TypeVar("Row")
 
 STATEMENT_TIMEOUT = 4.0  # seconds; a report has 8 in all, exporters give up at 10
 CONNECT_TIMEOUT = 3.0
+AT_A_TIME = 5_000  # rows of a stream: some 10 ms of the event loop, in several goes
 # After a failover a name may lead elsewhere, where connections that are open do not follow.
 _PROBE = "select clock_timestamp(), current_setting('transaction_read_only')::boolean"
 _READ_ONLY = "it takes no writes: read-only, or a standby"
@@ -207,6 +209,22 @@ class Database:
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         async with self.connection() as connection:
             return await connection.fetch(query, *args)
+
+    async def stream(
+        self, name: str, query: str, make: Callable[[asyncpg.Record], Row]
+    ) -> AsyncGenerator[list[Row], None]:
+        """What ``make`` gives of the rows of a query as of one moment, `AT_A_TIME` at a time.
+
+        However many there are, no statement takes long and few are held in memory. ``name`` is
+        the cursor's: always the same query has it. A transaction is open until the last are
+        taken; who wants no more closes it (`contextlib.aclosing`).
+        """
+        async with self.transaction() as connection:
+            # All will be read, so a plan that begins soon and takes longer is none.
+            whole = f"set local cursor_tuple_fraction = 1; declare {name} no scroll cursor for "
+            await connection.execute(whole + query)
+            while rows := await connection.fetch(f"fetch {AT_A_TIME} from {name}"):
+                yield [make(row) for row in rows]
 
     async def execute(self, query: str, *args: Any) -> str:
         async with self.connection() as connection:
