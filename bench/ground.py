@@ -54,7 +54,7 @@ async def peer(name: str, *arguments: str) -> AsyncIterator[str]:
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(180):  # with a million series to make
+        async with asyncio.timeout(600):  # with a million series to make
             said = (await process.stdout.readline()).decode().strip()
         assert said, f"{name} did not start"
         yield said

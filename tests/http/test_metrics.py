@@ -21,7 +21,8 @@ from quotabell.domain.usage import StoredState
 from quotabell.log import configure
 from quotabell.service.chunks import Chunk
 from quotabell.service.exposition import UsageExposition, alert_name
-from quotabell.service.parts import Part, QuotaTable
+from quotabell.service.parts import Part
+from quotabell.service.tables import QuotaTable
 from quotabell.store.events import Total
 from quotabell.store.levels import Firing
 from quotabell.store.samples import Burning

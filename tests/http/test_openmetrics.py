@@ -23,7 +23,7 @@ from quotabell.domain.events import KINDS, Kinds
 from quotabell.domain.folding import BANDS, Folding, Sum
 from quotabell.service.chunks import Chunk, gzipped
 from quotabell.service.exposition import alert_name, source_table, state_name
-from quotabell.service.parts import QuotaTable, StateTable, SumTable
+from quotabell.service.tables import QuotaTable, StateTable, SumTable
 from quotabell.store.levels import Firing
 from quotabell.store.samples import Burning
 from tests.http.client import Client, snapshot

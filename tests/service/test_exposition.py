@@ -99,3 +99,21 @@ async def test_what_was_read_a_moment_ago_is_told_when_the_database_stumbles_but
     failed = sums.failed
     await eventually(lambda: sums.failed > failed + 1)
     assert await _text(shown) == ""
+
+
+async def test_what_did_not_change_since_the_last_scrape_is_neither_rendered_nor_packed_again(
+    shown: UsageExposition,
+) -> None:
+    assert shown.at_once() is None  # nothing has been read yet
+    before = {id(chunk): chunk for chunk in await shown.render()}
+    assert len(before) == 4  # a heading each, of tokens and of requests
+
+    same = shown.at_once()
+    assert same is not None
+    assert [id(chunk) for chunk in same] == list(before)
+
+    shown.sums.patch([SUM._replace(requests=8)])
+    changed = [chunk for chunk in shown.at_once() or () if id(chunk) not in before]
+    assert [chunk.text.decode() for chunk in changed] == [
+        'quotabell_requests_total{provider="p",model="m",user=""} 8\n'
+    ]

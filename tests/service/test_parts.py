@@ -1,79 +1,102 @@
-"""What is rendered ahead is always what is there now."""
+"""A table that is read again and again shows what is stored, and commits at once."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import zlib
-from collections import Counter
+from collections.abc import AsyncGenerator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quotabell.domain.exposition import Family
-from quotabell.service import parts
-from quotabell.service.chunks import Chunk, gzipped
-from quotabell.service.parts import Table
+from quotabell.service.parts import Part
+from quotabell.service.tables import Table
 
-FAMILIES = (Family("one", "First."), Family("two", "Second.", "counter"))
-Row = tuple[str, int, int]
-"""A key, and how many lines in each family."""
-
-rows = st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 2), st.integers(0, 1))
-steps = st.lists(rows | st.sampled_from("abcdefgh") | st.sampled_from(["tidy", "pack", "read"]))
+FAMILY = (Family("one", "First."),)
+Row = tuple[str, int]
+rows = st.tuples(st.sampled_from("abcd"), st.integers(1, 9))
+stored = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 9))
+commits = st.lists(rows, max_size=3)
 
 
-def _lines(row: Row) -> tuple[str, ...]:
-    return tuple(f"{row[0]} {row[1]}\n" * count for count in row[1:])
+def _part(basis: list[object]) -> Part[Row]:
+    return Part(
+        lambda: Table(FAMILY, lambda row: (row[0],), lambda row: (f"{row[0]} {row[1]}\n",)),
+        lambda: basis[0],
+    )
 
 
-@settings(max_examples=60, deadline=None)
-@given(steps)
-def test_after_any_changes_the_text_and_its_packing_are_of_what_is_there(
-    done: list[Row | str],
+def _shown(part: Part[Row]) -> dict[str, int]:
+    lines = b"".join(chunk.text for _, chunks in part.content() for chunk in chunks).decode()
+    return {name: int(value) for name, value in map(str.split, lines.splitlines())}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(stored, commits, commits, st.booleans(), st.booleans()), max_size=4))
+def test_after_a_refresh_what_was_read_stands_there_but_for_what_was_committed_meanwhile(
+    steps: list[tuple[dict[str, int], list[Row], list[Row], bool, bool]],
 ) -> None:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(parts, "_OF_A_CHUNK", 3)
-        asyncio.run(_follow(done))
+    """``steps``: what is read; commits before it and while it is read; whether a scrape comes in
+    between, and whether the table is made anew."""
+    asyncio.run(_follow(steps))
 
 
-async def _follow(done: list[Row | str]) -> None:
-    table: Table[Row] = Table(FAMILIES, lambda row: (row[0],), _lines, user=0)
-    there: dict[str, Row] = {}
-    for step in [*done, "read"]:
-        match step:
-            case "tidy":
-                await table.tidy()
-            case "pack":
-                await table.pack()
-            case "read":
-                _agree(table, there)
-            case str():
-                table.drop((step,))
-                there.pop(step, None)
-            case _:
-                table.put(step)
-                there[step[0]] = step
+async def _follow(steps: list[tuple[dict[str, int], list[Row], list[Row], bool, bool]]) -> None:
+    basis: list[object] = [0]
+    part = _part(basis)
+    for there, before, meanwhile, scraped, anew in steps:
+        part.patch(before)
+        basis[0] = object() if anew else basis[0]
+
+        async def read(
+            there: dict[str, int] = there, meanwhile: list[Row] = meanwhile, scraped: bool = scraped
+        ) -> AsyncGenerator[list[Row], None]:
+            items = list(there.items())
+            yield items[:1]
+            part.patch(meanwhile)
+            if scraped:
+                await part.catch_up()
+            yield items[1:]
+
+        await part.refresh(read())
+        await part.catch_up()
+        assert _shown(part) == there | dict(meanwhile)
+        assert part.series == len(there | dict(meanwhile))
 
 
-def _agree(table: Table[Row], there: dict[str, Row]) -> None:
-    for number, (family, chunks) in enumerate(table.content()):
-        assert family == FAMILIES[number]
-        text = b"".join(chunk.text for chunk in chunks)
-        wanted = "".join(_lines(row)[number] for row in there.values())
-        assert sorted(text.decode().splitlines()) == sorted(wanted.splitlines())
-        assert gzip.decompress(gzipped(chunks)) == text
-    owned = Counter({name: sum(row[1:]) for name, row in there.items()})
-    assert +table.owned()() == +owned
-    assert table.series == owned.total()
+async def test_what_is_read_again_unchanged_stays_rendered_and_compressed() -> None:
+    part = _part([0])
+
+    async def read(*rows: Row) -> AsyncGenerator[list[Row], None]:
+        yield list(rows)
+
+    await part.refresh(read(("a", 1), ("b", 2)))
+    ((_, before),) = part.content()
+    await part.refresh(read(("b", 2), ("a", 1)))
+    ((_, after),) = part.content()
+    assert [id(chunk) for chunk in after] == [id(chunk) for chunk in before]
+
+    await part.refresh(read(("b", 2)))
+    assert _shown(part) == {"b": 2}
 
 
-@given(st.lists(st.text(max_size=50)))
-def test_packed_chunks_are_one_gzip_member_to_who_reads_no_more(texts: list[str]) -> None:
-    packed = gzipped([Chunk(text) for text in texts])
-    reader = zlib.decompressobj(wbits=31)
+async def test_a_read_that_fails_leaves_what_is_there_and_is_closed() -> None:
+    part = _part([0])
+    closed = asyncio.Event()
 
-    assert reader.decompress(packed) == "".join(texts).encode()
-    assert reader.eof
-    assert reader.unused_data == b""
+    async def read(*, broken: bool) -> AsyncGenerator[list[Row], None]:
+        try:
+            yield [("a", 1)]
+            if broken:
+                raise ConnectionError
+            yield [("b", 2)]
+        finally:
+            closed.set()
+
+    await part.refresh(read(broken=False))
+    closed.clear()
+    with pytest.raises(ConnectionError):
+        await part.refresh(read(broken=True))
+    assert closed.is_set()
+    assert _shown(part) == {"a": 1, "b": 2}

@@ -59,6 +59,14 @@ async def test_errors_of_the_server_are_translated(
     assert await opened.fetch("select 1")
 
 
+async def test_a_transaction_that_is_cut_for_want_of_an_answer_says_so(opened: Database) -> None:
+    with pytest.raises(Unavailable, match="no answer in time"):
+        async with opened.transaction() as connection:
+            await connection.execute("select pg_sleep(60)", timeout=0.05)
+
+    assert await opened.fetch("select 1")
+
+
 async def test_values_that_the_driver_cannot_send_are_refused(opened: Database):
     for value in ("a", 2**70):
         with pytest.raises(Refused):

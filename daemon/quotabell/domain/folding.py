@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Hashable, Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterator, Set
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple, Protocol
@@ -24,7 +25,7 @@ class Folding:
     """Who has series of their own. ``named`` None: every user, else these and nobody else."""
 
     per_user: bool = True
-    named: frozenset[str] | None = None
+    named: Set[str] | None = None
 
     def shows(self, user: str) -> bool:
         """Whether quotas of this user have gauges; those that count for everybody have."""
@@ -65,6 +66,7 @@ class Summand(Protocol):
     def cost_usd(self) -> Decimal: ...
 
 
+_Key = tuple[str, str, str]  # user, provider, model
 _Amounts = tuple[int | Decimal, ...]
 _NOTHING: _Amounts = (*[0] * len(KINDS), 0, Decimal(0))
 
@@ -72,24 +74,53 @@ _NOTHING: _Amounts = (*[0] * len(KINDS), 0, Decimal(0))
 class FoldedSums:
     """Sums over users by provider and model, kept by what each user adds to them.
 
-    An older figure that comes after a newer one changes nothing, so they never fall.
+    An older figure that comes after a newer one changes nothing, so they never fall, but by what
+    is replaced or dropped.
     """
 
     def __init__(self) -> None:
-        self._parts: dict[tuple[str, str, str], _Amounts] = {}
+        self._parts: dict[_Key, _Amounts] = {}
         self._sums: dict[tuple[str, str], list[int | Decimal]] = {}
+        self._users: Counter[tuple[str, str]] = Counter()
 
     def add(self, total: Summand) -> None:
         """Take what a user has now in place of what the user had."""
-        key = (total.user_id, total.provider, total.model)
-        new: _Amounts = (*total.kinds, total.requests, total.cost_usd)
+        key, new = _part(total)
+        self._put(key, tuple(map(max, new, self._parts.get(key, new))))
+
+    def replace(self, total: Summand) -> None:
+        """The same, even if the user had more."""
+        self._put(*_part(total))
+
+    def _put(self, key: _Key, new: _Amounts) -> None:
         old = self._parts.get(key)
-        sums = self._sums.setdefault(key[1:], [*_NOTHING])
-        if old is not None:
-            new = tuple(map(max, new, old))
-        for place, amount in enumerate(new):
-            sums[place] += amount - old[place] if old else amount
+        if old is None:
+            self._users[key[1:]] += 1
+            self._sums.setdefault(key[1:], [*_NOTHING])
         self._parts[key] = new
+        self._move(key[1:], old or _NOTHING, new)
+
+    def drop(self, key: _Key) -> None:
+        """Forget what a user had of a model."""
+        old = self._parts.pop(key, None)
+        if old is not None:
+            self._move(key[1:], old, _NOTHING)
+            self._users[key[1:]] -= 1
+            if not self._users[key[1:]]:
+                del self._users[key[1:]], self._sums[key[1:]]
+
+    def _move(self, model: tuple[str, str], old: _Amounts, new: _Amounts) -> None:
+        if old != new:
+            sums = self._sums[model]
+            for place, amount in enumerate(new):
+                sums[place] += amount - old[place]
+
+    def keys(self) -> list[_Key]:
+        """Of whom and of which models there are figures."""
+        return list(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._sums)
 
     def __iter__(self) -> Iterator[Sum]:
         for (provider, model), (*kinds, requests, cost) in self._sums.items():
@@ -101,27 +132,37 @@ class Bands:
 
     def __init__(self) -> None:
         self.counts: dict[str, list[int]] = {}
-        self._places: dict[Hashable, tuple[list[int], int]] = {}
+        self._places: dict[Hashable, tuple[str, int | None]] = {}  # quota, and which band
+        self._subjects: Counter[str] = Counter()
 
     def put(self, key: Hashable, quota: str, used: int, limit: int | None) -> None:
-        """Add a subject, or move it to the band where it is now."""
-        counts = self.counts.get(quota)
-        if counts is None:
-            counts = self.counts[quota] = [0] * len(BANDS)
-        self._take_out(key)
-        if not limit:
-            self._places.pop(key, None)
+        """Add a subject, or move it to the band where it is now; none if its limit is not known."""
+        place = bisect_right(_EDGES, used / limit) if limit else None
+        if self._places.get(key) == (quota, place):
             return
-        place = bisect_right(_EDGES, used / limit)
-        counts[place] += 1
-        self._places[key] = (counts, place)
+        self.drop(key)
+        if quota not in self.counts:
+            self.counts[quota] = [0] * len(BANDS)
+        self._places[key] = (quota, place)
+        self._subjects[quota] += 1
+        if place is not None:
+            self.counts[quota][place] += 1
 
     def drop(self, key: Hashable) -> None:
-        """Forget a subject."""
-        self._take_out(key)
-        self._places.pop(key, None)
+        """Forget a subject; with its last one a quota."""
+        quota, place = self._places.pop(key, ("", None))
+        if place is not None:
+            self.counts[quota][place] -= 1
+        if quota in self.counts:
+            self._subjects[quota] -= 1
+            if not self._subjects[quota]:
+                del self._subjects[quota], self.counts[quota]
 
-    def _take_out(self, key: Hashable) -> None:
-        if (found := self._places.get(key)) is not None:
-            counts, place = found
-            counts[place] -= 1
+    def keys(self) -> list[Hashable]:
+        """The subjects."""
+        return list(self._places)
+
+
+def _part(total: Summand) -> tuple[_Key, _Amounts]:
+    key = (total.user_id, total.provider, total.model)
+    return key, (*total.kinds, total.requests, total.cost_usd)

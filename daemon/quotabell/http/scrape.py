@@ -24,6 +24,7 @@ PARTS = ("usage", "health")
 _PARTS_SCHEMA = {"type": "array", "items": {"enum": list(PARTS)}}
 _OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _LAST = "# EOF\n"
+_USAGE = frozenset({"usage"})
 _GZIP_FROM = 1_000  # bytes; below it the header costs more than it saves
 _OFF_LOOP_FROM = 128 * 1024
 
@@ -53,9 +54,24 @@ def routes(
         if "usage" in form.parts and database.up:
             chunks += await usage.render(form.openmetrics)
         if form.openmetrics:
-            chunks.append(Chunk(_LAST))
-        return await _body(chunks, form.gzip)
+            chunks.append(last)
+        size = _size(chunks)
+        if form.gzip and size > _OFF_LOOP_FROM:
+            return _Body(await asyncio.to_thread(gzipped, chunks), True)
+        return _body(chunks, size, form.gzip)
 
+    def at_once(form: _Form) -> _Body | None:
+        """Of few series, where a task to share costs more than all that there is to do: what
+        did not change since the last scrape is there, rendered and compressed."""
+        chunks = usage.at_once(form.openmetrics) if form.parts == _USAGE and database.up else None
+        if chunks is None:
+            return None
+        if form.openmetrics:
+            chunks.append(last)
+        size = _size(chunks)
+        return _body(chunks, size, form.gzip) if size <= _OFF_LOOP_FROM else None
+
+    last = Chunk(_LAST)
     made = Shared(make)
 
     async def scrape(request: web.Request, caller: Caller) -> web.StreamResponse:
@@ -66,7 +82,8 @@ def routes(
         parts = asked or frozenset(PARTS if leading() else ("health",))
         openmetrics = wants_openmetrics(request.headers.get(hdrs.ACCEPT, ""))
         gzip = takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
-        body = await made(_Form(parts, openmetrics, gzip))
+        form = _Form(parts, openmetrics, gzip)
+        body = at_once(form) or await made(form)
         headers = {
             hdrs.VARY: f"{hdrs.ACCEPT}, {hdrs.ACCEPT_ENCODING}",
             hdrs.CONTENT_TYPE: _OPENMETRICS if openmetrics else CONTENT_TYPE_PLAIN_0_0_4,
@@ -94,9 +111,11 @@ def routes(
     ]
 
 
-async def _body(chunks: Sequence[Chunk], gzip: bool) -> _Body:
-    size = sum(len(chunk.text) for chunk in chunks)
+def _size(chunks: Sequence[Chunk]) -> int:
+    return sum([len(chunk.text) for chunk in chunks])
+
+
+def _body(chunks: Sequence[Chunk], size: int, gzip: bool) -> _Body:
     if not gzip or size < _GZIP_FROM:
         return _Body(b"".join([chunk.text for chunk in chunks]), False)
-    packed = await asyncio.to_thread(gzipped, chunks) if size > _OFF_LOOP_FROM else gzipped(chunks)
-    return _Body(packed, True)
+    return _Body(gzipped(chunks), True)

@@ -25,7 +25,8 @@ from quotabell.errors import QuotabellError
 from quotabell.log import Logger
 from quotabell.service.chunks import Chunk
 from quotabell.service.fold import Fold
-from quotabell.service.parts import Part, QuotaTable, StateTable, SumTable, Table
+from quotabell.service.parts import Part
+from quotabell.service.tables import QuotaTable, StateTable, SumTable, Table
 from quotabell.store.events import Counted, EventStore
 from quotabell.store.levels import AlertLevelStore, Firing
 from quotabell.store.samples import Burning, SampleStore
@@ -82,13 +83,17 @@ class UsageExposition:
         self._levels = levels
         self._fold = fold
         self._log = log
-        self.states: Part[Exposed] = Part(lambda: StateTable(state_name, fold.folding))
-        self.sums: Part[Summand] = Part(lambda: SumTable(fold.folding))
+        self.states: Part[Exposed] = Part(
+            lambda: StateTable(state_name, fold.folding), lambda: fold.folding
+        )
+        self.sums: Part[Summand] = Part(lambda: SumTable(fold.folding), lambda: fold.folding)
         self._burns: Part[Burning] = Part(
-            lambda: QuotaTable(BURN_FAMILIES, state_name, exposition.burn_lines, fold.folding)
+            lambda: QuotaTable(BURN_FAMILIES, state_name, exposition.burn_lines, fold.folding),
+            lambda: fold.folding,
         )
         self._alerts: Part[Firing] = Part(
-            lambda: QuotaTable(ALERT_FAMILIES, alert_name, exposition.alert_lines, fold.folding)
+            lambda: QuotaTable(ALERT_FAMILIES, alert_name, exposition.alert_lines, fold.folding),
+            lambda: fold.folding,
         )
         self._sources = Part(source_table)
         self._scraped = -SCRAPED_WITHIN
@@ -97,6 +102,7 @@ class UsageExposition:
         self._refreshed = asyncio.Event()
         self._hurry = asyncio.Event()
         self._at_least = 0  # series that no folding makes fewer
+        self._headings: dict[str, Chunk] = {}
 
     def show(self, counted: Counted) -> None:
         """Show what a commit of usage events changed."""
@@ -123,10 +129,34 @@ class UsageExposition:
         await self._catch_up()
         while self._too_many() and await self._next_refresh(until):
             await self._catch_up()
-        if not self._fresh.is_set():
-            return []
+        return self._content(openmetrics) if self._fresh.is_set() else []
+
+    def at_once(self, openmetrics: bool = False) -> list[Chunk] | None:
+        """The same without a wait, where there is nothing to wait for and little to render;
+        else None."""
+        now = monotonic()
+        if now - self._scraped > SCRAPED_WITHIN or not self._fresh.is_set():
+            return None
+        if not all(part.small for part in self._parts()):
+            return None
+        if not (self.sums.catch_up_at_once() and self.states.catch_up_at_once()):
+            return None
+        if self._too_many():
+            return None
+        self._scraped = now
+        self._wanted.set()
+        return self._content(openmetrics)
+
+    def _content(self, openmetrics: bool) -> list[Chunk]:
         content = [family for part in self._parts() for family in part.content()]
-        return list(exposition.render(content, Chunk, openmetrics))
+        return list(exposition.render(content, self._heading, openmetrics))
+
+    def _heading(self, text: str) -> Chunk:
+        """Always the same one of a text, of which there are two a family."""
+        chunk = self._headings.get(text)
+        if chunk is None:
+            chunk = self._headings[text] = Chunk(text)
+        return chunk
 
     def _too_many(self) -> bool:
         """Whether a refresh would fold users."""
@@ -163,7 +193,7 @@ class UsageExposition:
                 await self._refresh()
                 pause, read = max(pause, 4 * (monotonic() - started)), started
             except QuotabellError as error:
-                if started - read > _STALE_AFTER and self._fresh.is_set():
+                if started - read > _STALE_AFTER or not self._fresh.is_set():
                     self._fresh.clear()
                     self._log.warning("no usage in /metrics: it cannot be read", reason=str(error))
             await _wait(self._hurry, asyncio.get_running_loop().time() + pause)
@@ -183,8 +213,9 @@ class UsageExposition:
         series = self._series()
         if not self._fold.too_many(series):
             return False
-        counts = [part.owned() for part in self._parts()]
-        owned = await asyncio.to_thread(lambda: sum((count() for count in counts), Counter()))
+        owned: Counter[str] = Counter()
+        for part in self._parts():
+            await part.owned(owned)
         return await self._fold.fold(series, owned)
 
     async def _read(self) -> None:
@@ -197,6 +228,8 @@ class UsageExposition:
 
 async def _wait(event: asyncio.Event, until: float) -> bool:
     """Whether it came before this time of the event loop."""
+    if event.is_set():  # without a timer
+        return True
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(until):
             await event.wait()

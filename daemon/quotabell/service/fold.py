@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from quotabell.aside import aside
 from quotabell.domain.folding import OTHER, Folding
 from quotabell.log import Logger
 from quotabell.store.folds import FoldStore
@@ -32,24 +33,27 @@ class Fold:
 
     def too_many(self, series: int) -> bool:
         """Whether users are to be folded, as far as there are any left."""
-        return series > self._max and self.folding.per_user and self.folding.named != frozenset()
+        return series > self._max and self.folding.per_user and self.folding.named != set()
 
     async def fold(self, series: int, owned: Mapping[str, int]) -> bool:
         """Leave to each user who came late only a share of `OTHER`; whether anything changed.
 
         ``owned``: how many of the series each user has. Raises Unavailable, Conflict.
         """
-        users = {user: count for user, count in owned.items() if user not in ("", OTHER)}
+        users = await aside(len(owned), _foldable, owned)
         if not users:
             return False
         room = int(self._max * _FILLED) - (series - sum(users.values()))
         before = self._generation
-        await self._store.keep(before, users, room)
+        kept = await self._store.keep(before, users, room)
         await self.follow()
-        if self._generation != before:
-            named = self.folding.named or frozenset()
+        if kept is not None:
             self._log.warning(
                 "too many series for /metrics: users were folded", max_series=self._max,
-                series=series, named_users=len(named & users.keys()), of_users=len(users),
+                series=series, named_users=kept, of_users=len(users),
             )  # fmt: skip
         return self._generation != before
+
+
+def _foldable(owned: Mapping[str, int]) -> dict[str, int]:
+    return {user: count for user, count in owned.items() if user not in ("", OTHER)}

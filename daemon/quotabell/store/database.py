@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import time
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -20,15 +20,19 @@ from quotabell.ticks import ticks
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Row = TypeVar("Row")
 
 STATEMENT_TIMEOUT = 4.0  # seconds; a report has 8 in all, exporters give up at 10
 CONNECT_TIMEOUT = 3.0
+PATIENCE = 20.0  # of who reads a stream in the background; nobody waits for each part of it
+AT_A_TIME = 5_000  # rows of a stream: some 10 ms of the event loop, in several goes
 # After a failover a name may lead elsewhere, where connections that are open do not follow.
 _PROBE = "select clock_timestamp(), current_setting('transaction_read_only')::boolean"
 _READ_ONLY = "it takes no writes: read-only, or a standby"
 _PROBE_UP = 1.0
 _PROBE_DOWN = 0.25
 _REFUSING_CLASSES = ("22", "23")  # data exceptions, constraint violations
+_LATE = "database: no answer in time"
 _LOCKED = "55P03"  # lock not available
 # Of ingest: who holds a row must not hold up those who do not want it. Longer than the second
 # after which the server looks for deadlocks.
@@ -70,9 +74,11 @@ def translated() -> Iterator[None]:
         # The client library's own DataError (a value it cannot encode) is one of these.
         if isinstance(error, ValueError):
             raise Refused(_first_line(error)) from error
+        if isinstance(error.__context__, TimeoutError):  # its transaction was cut for it
+            raise Unavailable(_LATE) from error
         raise Unavailable(f"database: {_first_line(error)}") from error
     except TimeoutError as error:
-        raise Unavailable("database: no answer in time") from error
+        raise Unavailable(_LATE) from error
     except (OSError, asyncpg.InternalClientError) as error:
         raise Unavailable(f"database: {type(error).__name__}") from error
 
@@ -207,6 +213,23 @@ class Database:
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         async with self.connection() as connection:
             return await connection.fetch(query, *args)
+
+    async def stream(
+        self, name: str, query: str, make: Callable[[asyncpg.Record], Row]
+    ) -> AsyncGenerator[list[Row], None]:
+        """What ``make`` gives of the rows of a query as of one moment, `AT_A_TIME` at a time.
+
+        However many there are, no statement takes long and few are held in memory. ``name`` is
+        the cursor's: always the same query has it. A transaction is open until the last are
+        taken; who wants no more closes it (`contextlib.aclosing`).
+        """
+        async with self.transaction() as connection:
+            # All will be read, so a plan that begins soon and takes longer is none.
+            whole = f"set local cursor_tuple_fraction = 1; declare {name} no scroll cursor for "
+            await connection.execute(whole + query, timeout=PATIENCE)
+            more = f"fetch {AT_A_TIME} from {name}"
+            while rows := await connection.fetch(more, timeout=PATIENCE):
+                yield [make(row) for row in rows]
 
     async def execute(self, query: str, *args: Any) -> str:
         async with self.connection() as connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -37,7 +37,6 @@ from quotabell.store.usage import CurrentState
 _SQL = load("events")
 _MIDNIGHT = 0x6D69646E69676874  # "midnight": the lock of batches that look under two days
 _NO_COST = Decimal(0)
-_AT_A_TIME = 1_000
 _BURN_WINDOW = timedelta(minutes=10)
 
 
@@ -161,11 +160,9 @@ class EventStore:
         stored = {(row["source"], row["event_id"], row["day"]): _known(row) for row in rows}
         return explaining.explain(batch, stored, quotas.book, self.database.clock.now())
 
-    async def totals(self) -> AsyncIterator[list[Total]]:
-        """Every running sum, some at a time: making 100,000 at once takes too long."""
-        rows = await self.database.fetch(_SQL["current_totals"])
-        for start in range(0, len(rows), _AT_A_TIME):
-            yield [_total(row) for row in rows[start : start + _AT_A_TIME]]
+    def totals(self) -> AsyncGenerator[list[Total], None]:
+        """Every running sum, some at a time. Raises Unavailable."""
+        return self.database.stream("current_totals", _SQL["current_totals"], _total)
 
 
 async def _stored(connection: Connection, keys: Sequence[Key]) -> set[Key]:

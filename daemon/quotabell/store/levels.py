@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +10,6 @@ from quotabell.store.database import Database
 from quotabell.store.queries import load
 
 _SQL = load("levels")
-_AT_A_TIME = 1_000
 
 
 class Firing(NamedTuple):
@@ -30,8 +29,6 @@ class AlertLevelStore:
 
     database: Database
 
-    async def firing(self) -> AsyncIterator[list[Firing]]:
+    def firing(self) -> AsyncGenerator[list[Firing], None]:
         """Every alert of a quota that fires, some at a time; later episodes last."""
-        rows = await self.database.fetch(_SQL["firing"])
-        for start in range(0, len(rows), _AT_A_TIME):
-            yield [Firing(*row) for row in rows[start : start + _AT_A_TIME]]
+        return self.database.stream("firing", _SQL["firing"], lambda row: Firing(*row))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -13,7 +13,6 @@ from quotabell.store.partitions import Partitions
 from quotabell.store.queries import load
 
 _SQL = load("samples")
-_AT_A_TIME = 1_000
 
 FIRST = UUID(int=0)
 
@@ -90,11 +89,9 @@ class SampleStore:
             rows = await connection.fetch(_SQL["burns"], list(states), user)
         return {state: Burn(rate, at) for state, rate, at in rows}
 
-    async def burning(self) -> AsyncIterator[list[Burning]]:
+    def burning(self) -> AsyncGenerator[list[Burning], None]:
         """Every open state whose burn is known, some at a time."""
-        rows = await self.database.fetch(_SQL["burning"])
-        for start in range(0, len(rows), _AT_A_TIME):
-            yield [Burning(*row) for row in rows[start : start + _AT_A_TIME]]
+        return self.database.stream("burning", _SQL["burning"], lambda row: Burning(*row))
 
     async def history(
         self, user: str | None, state: UUID, first: datetime, last: datetime, points: int

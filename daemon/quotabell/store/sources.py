@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -81,6 +81,6 @@ class SourceStore:
             rows = await connection.fetch(_SQL["listed"], user)
         return [ListedSource(*row) for row in rows]
 
-    async def all(self) -> AsyncIterator[list[ListedSource]]:
+    async def all(self) -> AsyncGenerator[list[ListedSource], None]:
         """Everybody's, for /metrics."""
         yield await self.listed(None)

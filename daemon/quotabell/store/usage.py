@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -15,7 +15,6 @@ from quotabell.store.database import Connection, Database, Undone
 from quotabell.store.queries import load
 
 _SQL = load("usage")
-_AT_A_TIME = 1_000
 
 
 class CurrentState(NamedTuple):
@@ -84,11 +83,9 @@ class UsageStore:
         except Refused:
             return False
 
-    async def current(self) -> AsyncIterator[list[CurrentState]]:
-        """Every open quota state, some at a time: making 100,000 at once takes too long."""
-        rows = await self.database.fetch(_SQL["current"])
-        for start in range(0, len(rows), _AT_A_TIME):
-            yield [CurrentState(*row) for row in rows[start : start + _AT_A_TIME]]
+    def current(self) -> AsyncGenerator[list[CurrentState], None]:
+        """Every open quota state, some at a time. Raises Unavailable."""
+        return self.database.stream("current", _SQL["current"], lambda row: CurrentState(*row))
 
 
 async def _upsert(connection: Connection, rows: Sequence[Snapshot]) -> dict[Key, StoredState]:
