@@ -37,7 +37,7 @@ from quotabell.http.door import room
 from quotabell.http.listener import Listener, address, bind
 from quotabell.http.receiving import Current, Receivers
 from quotabell.http.routing import Draining, mount
-from quotabell.lifetime import Tasks, last_word, patiently
+from quotabell.lifetime import Tasks, last_word, leave, patiently
 from quotabell.log import Logging
 from quotabell.metrics import Metrics
 from quotabell.reload import Reloader, overrides
@@ -380,4 +380,5 @@ async def serve(
         log.info("stopping: answering what has arrived")
         await listener.drain()
         await asyncio.gather(committer.close(), event_committer.close())
+        await leave(database)
     log.info("stopped")

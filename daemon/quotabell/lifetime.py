@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from quotabell.errors import Unavailable
 from quotabell.log import Logger
+
+_AGAIN = 1.0  # seconds between two tries to cancel a task
 
 
 class Tasks:
@@ -38,8 +40,32 @@ class Tasks:
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    """Cancel it until it has ended.
+
+    Once is not enough: asyncpg undoes the transaction that it is within, and where the server
+    hangs the error of that takes the place of the cancellation, after which the task goes on.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_AGAIN)
+
+
+class Leaving(Protocol):
+    """A database at the end: whether it answers, and what ends all that waits for it."""
+
+    up: bool
+
+    async def probe(self) -> None: ...
+
+    def abandon(self) -> None: ...
+
+
+async def leave(database: Leaving) -> None:
+    """Wait no more for a database that does not answer: whoever still does would at the end, each
+    in its turn, and the daemon be killed before it has sent what it can."""
+    await database.probe()
+    if not database.up:
+        database.abandon()
 
 
 async def last_word(reachable: Callable[[], bool], say: Callable[[], Awaitable[object]]) -> None:

@@ -25,7 +25,7 @@ from tests.drills.replicas import calm, replicas
 from tests.drills.report import Report
 from tests.drills.sick import sick
 from tests.drills.soak import soak
-from tests.drills.stop import stop
+from tests.drills.stop import hang, stop
 
 
 async def _kill(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
@@ -72,6 +72,16 @@ async def _stop(cluster: DurableCluster, ground: Ground, times: int, seed: int) 
     last = reports[-1]
     last.faults = [fault for report in reports for fault in report.faults]
     return last
+
+
+async def _hang(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    whole = Report(figures={"seconds to the end": []})
+    for _ in range(times):
+        report = await hang(ground, cluster.freeze, cluster.thaw)
+        whole.faults += report.faults
+        whole.figures["seconds to the end"].append(report.figures["seconds to the end"])
+        await ground.daemon.start()
+    return whole
 
 
 async def _bell(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
@@ -157,6 +167,7 @@ DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]
     "refusing": _refusing,  # Postgres is read-only, a standby, on a full disk
     "freeze": _freeze,  # Postgres does not answer any more
     "stop": _stop,  # SIGTERM of the daemon
+    "hang": _hang,  # the same while Postgres does not answer
     "bell": _bell,  # SIGKILL at the named points of delivery, so often at each
     "replicas": _replicas,  # the same of three daemons, SIGSTOP beyond a lease, LISTEN cut
     "leaders": _leaders,  # of two and three daemons the one that leads is killed or stopped

@@ -46,6 +46,7 @@ AMOUNTS = {  # tokens of a report; a period gets so many that some rise over a t
 }
 KEPT = {"events": 40, "samples": 60, "periods": 100, "history": 50}  # days
 MOST_FAULTS = 30  # that are told: some show after every leap
+PATIENCE = 300.0  # seconds for what follows a leap, of a machine that does much else
 LATE = 0.2  # how often there is something of the period before, and of days ago
 _EVENTS = "/api/token-monitor/events"
 _PROBED = """
@@ -77,8 +78,13 @@ async def days(folder: Path, *, first: date, length: int, zone: str, seed: int) 
                 almanac = Almanac(ZoneInfo(zone))
                 ledger = Ledger(box, almanac, KEPT)
                 life = _Life(clock, process, almanac, ledger, box, random.Random(seed), leaps[0])
-                await life.live(leaps)
-                return await life.report(config, push)
+                try:
+                    await life.live(leaps)
+                    return await life.report(config, push)
+                except AssertionError as error:
+                    log = process.log_file.read_text()[-3000:]
+                    faults = [*ledger.faults[:MOST_FAULTS], f"{clock.now()}: {error}", log]
+                    return Report(faults, {"leaps": life.leaps})
 
 
 @contextlib.contextmanager
@@ -117,11 +123,11 @@ class _Life:
             for number, at in enumerate(leaps):
                 began = time.monotonic()
                 self.clock.set(at)
-                await eventually(self._probed, timeout=60)
+                await eventually(self._probed, timeout=PATIENCE)
                 await self.rounds()
                 await self.ledger.shown(self.clock.now())
                 await self._report(session, at)
-                await eventually(self.box.closed, timeout=60)
+                await eventually(self.box.closed, timeout=PATIENCE)
                 await self.ledger.compare(self.clock.now())
                 self.slowest = max(self.slowest, time.monotonic() - began)
                 self.leaps += 1
@@ -134,7 +140,7 @@ class _Life:
         """Wait for as many ends of rounds by the present time: one round has begun by it."""
         for _ in range(count):
             last = await self.box.value("select max(expires_at) from leases")
-            await eventually(partial(self._renewed, last), timeout=60)
+            await eventually(partial(self._renewed, last), timeout=PATIENCE)
 
     async def _probed(self) -> bool:
         """Whether the daemon has asked for the time since: it carries on what it knew before."""
@@ -182,8 +188,8 @@ class _Life:
         """After a sleep beyond the partitions made ahead: the whole books, and the figures."""
         self.clock.set(self.clock.now() + timedelta(days=10))
         await self.rounds()
-        await eventually(self.ledger.moved, timeout=60)
-        await eventually(self.box.closed, timeout=60)
+        await eventually(self.ledger.moved, timeout=PATIENCE)
+        await eventually(self.box.closed, timeout=PATIENCE)
         await self.ledger.compare(self.clock.now())
         await self.ledger.close(self.clock.now())
         report = Report(self.ledger.faults[:MOST_FAULTS])

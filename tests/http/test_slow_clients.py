@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from quotabell.http import connection, door, listener
+from quotabell.http.guests import PLACES
 from tests.http.client import UPDATE, Client, raw, serving, snapshot
 from tests.support.daemon import configure
 from tests.support.postgres import Database
@@ -242,7 +243,7 @@ async def test_the_connection_that_idled_longest_makes_room(hasty: Client) -> No
 async def test_a_crowd_of_idle_connections_shuts_nobody_out(hasty: Client) -> None:
     async with connected(hasty, 10 * ROOM) as crowd:
         ends = [asyncio.ensure_future(_told(reader)) for reader, _ in crowd]
-        await eventually(lambda: sum(end.done() for end in ends) >= 9 * ROOM)
+        await eventually(lambda: sum(end.done() for end in ends) >= 9 * ROOM - PLACES)
         for _ in range(20):
             status, _ = await raw(
                 hasty.url, ASK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
@@ -260,14 +261,14 @@ async def test_when_all_are_busy_a_new_one_is_told_to_come_back(hasty: Client) -
         async with asyncio.timeout(20):
             while status != 503:
                 status, told = await raw(
-                    hasty.url, ASK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+                    hasty.url, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
                 )
         assert b"Retry-After: 1\r\n" in told
 
 
 @pytest.mark.parametrize(
     ("descriptors", "wanted", "found"),
-    [(1024, 4096, 768), (65_536, 4096, 4096), (20_000, 16, 16), (-1, 4096, 4096)],
+    [(1024, 4096, 752), (65_536, 4096, 4096), (20_000, 16, 16), (-1, 4096, 4096)],
 )
 async def test_descriptors_are_left_for_the_database_and_pushes(
     descriptors: int, wanted: int, found: int, monkeypatch: pytest.MonkeyPatch
@@ -291,11 +292,8 @@ async def test_descriptors_are_left_for_the_database_and_pushes(
         HEAD + "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
         HEAD + "Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
         HEAD + "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffffff\r\n\r\n",
-        HEAD + "".join(f"X-{n}: 1\r\n" for n in range(1_000)) + "\r\n",
-        HEAD + "X: " + "x" * 100_000 + "\r\n\r\n",
         HEAD + "X: a\r\n  folded\r\n\r\n",
         HEAD + "X: a\x00b\r\n\r\n",
-        "GET /" + "x" * 100_000 + " HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
         "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + "\x00" * 200 + "\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -309,7 +307,26 @@ async def test_what_is_no_clear_request_is_refused_and_its_connection_closed(
     smuggled = f"GET {HEALTHY} HTTP/1.1\r\nHost: localhost\r\n\r\n"
     status, told = await raw(hasty.url, (request_text + smuggled).encode("latin-1"))
 
-    assert status in (400, 408, 414, 431)
+    assert status in (400, 408)
+    assert b"is healthy." not in told
+
+
+@pytest.mark.parametrize(
+    ("head", "wanted"),
+    [
+        ("GET /?" + "x" * 10_000 + " HTTP/1.1\r\nHost: localhost\r\n", 414),
+        (HEAD + "Authorization: Bearer " + "x" * 20_000 + "\r\n", 431),
+        (HEAD + "x" * 20_000 + ": a\r\n", 431),
+        (HEAD + "".join(f"X-{n}: 1\r\n" for n in range(1_000)), 431),
+    ],
+)
+async def test_a_head_that_is_too_large_is_told_so_and_not_repeated(
+    hasty: Client, head: str, wanted: int
+) -> None:
+    status, told = await raw(hasty.url, (head + "\r\n" + ASK.decode()).encode())
+
+    assert status == wanted
+    assert b"xxx" not in told
     assert b"is healthy." not in told
 
 

@@ -557,6 +557,29 @@ async def test_what_was_superseded_shows_no_old_error(box: Outbox, replica: Repl
     )
 
 
+@pytest.mark.parametrize(
+    ("tried", "repeat", "status"),
+    [(False, True, "suppressed"), (True, True, "failed"), (False, False, "failed")],
+)
+async def test_a_repetition_that_was_too_late_to_be_tried_is_no_failure(
+    tried: bool, repeat: bool, status: str, box: Outbox, replica: Replica
+) -> None:
+    await box.subscribe("alice", browser("alice"))
+    message = await box.announce(
+        "alice", data={"quota": "q"} | ({"repeat": True} if repeat else {})
+    )
+    await replica.enqueue()
+    if tried:
+        [claimed] = await replica.claim()
+        await replica.tell(claimed, "retry", delay=0.0, reason="server_error")
+    await box.connection.execute("update deliveries set expires_at = now() - interval '1 s'")
+    await replica.claim()
+
+    assert (await box.delivery(message))["status"] == "expired"
+    assert await box.value("select status from notification_history") == status
+    assert await box.books(enqueued=1) == []
+
+
 async def test_what_has_expired_is_not_sent(box: Outbox, replica: Replica) -> None:
     await box.subscribe("alice", browser("alice"))
     message = await box.announce("alice")

@@ -114,6 +114,19 @@ async def test_what_ended_is_not_told_again(usage: Bell, store: RepeatStore) -> 
     assert await store.repeat(10) == 0
 
 
+async def test_what_its_period_outlived_is_not_told_again_but_its_end(
+    usage: Bell, store: RepeatStore
+) -> None:
+    """In a storm of ends at midnight, repetitions come due before all ends are announced."""
+    state = await usage.report(100)
+    await hours(usage, 25)
+    await usage.execute("update token_usage set period_end = now() - interval '1 ms'")
+
+    assert await store.repeat(10) == 0
+    await usage.ring_due()
+    assert await usage.transitions(state) == ["100", "period over"]
+
+
 async def test_what_is_silenced_is_not_told_again_and_after_it_once(
     usage: Bell, store: RepeatStore, database: Database
 ) -> None:

@@ -37,12 +37,13 @@ _BOOKS = {
         left join lateral (
             select count(*) as n, bool_or(status = 'sent') as sent,
                 bool_or(status in ('pending', 'leased')) as open,
-                bool_or(status in ('failed', 'expired')) as failed
+                bool_or(status = 'failed' or status = 'expired' and reason is not null) as failed,
+                bool_or(status = 'expired') as late
             from notification_deliveries d where d.notification = h.id
         ) d on true
         where h.enqueued_at is not null and h.status <> case
             when d.sent then 'sent' when d.open then 'pending' when d.failed then 'failed'
-            else 'suppressed' end""",
+            when d.late and not h.data ? 'repeat' then 'failed' else 'suppressed' end""",
     "a delivery is of a notification that was never turned into any": """
         select d.id from deliveries d join notification_history h on h.id = d.notification_id
         where h.enqueued_at is null""",

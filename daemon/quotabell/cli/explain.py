@@ -13,7 +13,8 @@ from typing import Any
 from quotabell.cli.client import API, Daemon, add_connection, connected
 from quotabell.cli.command import Commands
 from quotabell.cli.exits import EX_DATAERR, EX_NOINPUT, OK, CommandFailed
-from quotabell.cli.terminal import amount, printable
+from quotabell.cli.terminal import printable
+from quotabell.domain.figures import amount
 
 PATHS = {
     "events": f"{API}/events",

@@ -14,7 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohttp import StreamReader, web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from quotabell.errors import QuotabellError
 
@@ -29,13 +32,22 @@ _LINGERING = (
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 _MAX_LINE = 8190
 _MAX_FIELD = 16 * 1024
+_MAX_FIELDS = 128
+_TOO_MANY = "Too many headers received"  # aiohttp has no class for it
 _TOO_SLOW = (
     b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"  # RFC 9110
 )
 
 
+Judge = Callable[["Connection", RawRequestMessage, StreamReader], bool]
+
+
 class TooSlow(QuotabellError):
     """The body arrives too slowly."""
+
+
+class _NoRoom(QuotabellError):
+    """All connections are busy."""
 
 
 class Pace:
@@ -71,7 +83,7 @@ class Connection(RequestHandler):
 
     __slots__ = (
         *("_gone", "_head_since", "_link", "_unread", "_closing_since"),
-        *("_arriving", "_arrived", "_body", "_answer", "idle_since"),
+        *("_arriving", "_arrived", "_body", "_answer", "idle_since", "judge"),
     )
 
     def __init__(self, server: web.Server, gone: Callable[[Connection], None], log: Any) -> None:
@@ -85,6 +97,7 @@ class Connection(RequestHandler):
             lingering_time=_LINGERING,
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_FIELD,
+            max_headers=_MAX_FIELDS,
         )
         self._gone = gone
         self._link: asyncio.Transport | None = None  # kept when aiohttp has let go of it
@@ -95,6 +108,7 @@ class Connection(RequestHandler):
         self._closing_since = 0.0
         self._body, self._answer = Pace(), Pace()
         self.idle_since = self._loop.time()  # since its last whole request, if idle
+        self.judge: Judge | None = None  # of what is asked here, where not all may be
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -107,12 +121,38 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self.judge is not None:
+            self._let_judge(self.judge)
         waiter = self._waiter
         if waiter is None or waiter.done():
             self._head_since = 0.0
             self.idle_since = self._loop.time()
         elif not self._head_since:
             self._head_since = self._loop.time()
+
+    def _let_judge(self, judge: Judge) -> None:
+        """Have what may not be asked here refused, in its turn, and nothing after it answered."""
+        for place, (message, body) in enumerate(self._messages):
+            if isinstance(message, RawRequestMessage) and not judge(self, message, body):
+                refused = _ErrInfo(status=503, exc=_NoRoom(), message="")
+                self._messages[place] = refused, EMPTY_PAYLOAD
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what never becomes a request; the connection is closed after it."""
+        refused = _refused(exc)
+        if refused is None:
+            return super().handle_error(request, status, exc, message)
+        answer = web.Response(status=refused[0], text=refused[1])
+        if refused[0] == 503:
+            answer.headers["Retry-After"] = "1"
+        answer.force_close()
+        return answer
 
     @property
     def connected(self) -> bool:
@@ -187,3 +227,19 @@ class Connection(RequestHandler):
         before = self._arrived if body is self._arriving else 0
         self._arriving, self._arrived = body, body.total_bytes
         return body.total_bytes - before
+
+
+def _refused(exc: BaseException | None) -> tuple[int, str] | None:
+    """Status and words for a head that is too large or not for this connection; None: another.
+
+    aiohttp would answer 400, and repeat a part of the line, which may be a secret.
+    """
+    if isinstance(exc, LineTooLong):
+        if exc.args[1] == _MAX_LINE:
+            return 414, f"The address is longer than {_MAX_LINE} bytes.\n"  # RFC 9110 §15.5.15
+        return 431, f"A header field is longer than {_MAX_FIELD} bytes.\n"  # RFC 6585 §5
+    if isinstance(exc, BadHttpMessage) and exc.message == _TOO_MANY:
+        return 431, f"There are more than {_MAX_FIELDS} header fields.\n"
+    if isinstance(exc, _NoRoom):
+        return 503, "All connections are busy.\n"
+    return None

@@ -15,7 +15,11 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 
+from aiohttp import StreamReader
+from aiohttp.http_parser import RawRequestMessage
+
 from quotabell.http.connection import Connection
+from quotabell.http.guests import AT_ONCE, PLACES, Full, Guests
 
 HANDSHAKE = 10.0  # seconds for TLS to be negotiated
 FAREWELL = 2.0  # seconds for TLS to be ended
@@ -32,17 +36,18 @@ _FULL = (
 
 
 def room(wanted: int) -> int:
-    """How many connections there may be: a quarter of the process's descriptors, at least, is
-    left to the database, to what is sent, and to files."""
+    """How many connections there may be beside the guests: a quarter of the process's
+    descriptors, at least, is left to the database, to what is sent, and to files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft * 3 // 4))
+    return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft * 3 // 4 - PLACES))
 
 
 class Door:
     """Accepts on a listening socket. ``tls`` gives what new connections are secured with.
 
     When ``room`` connections are open, the one that has idled longest makes place; when all are
-    busy, a new one is told to come back and closed.
+    busy, a new one is a guest: unless it asks for a probe or a scrape, it is told to come back
+    and closed. So are more guests than there are places for, before they ask.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Door:
         self._open: dict[Connection, None] = {}
         self._entering: set[asyncio.Task[None]] = set()
         self._leaving: set[Connection] = set()
+        self._guests = Guests()
         self._check: asyncio.TimerHandle | None = None
         self._listening = False
         self._idle: deque[tuple[float, Connection]] = deque()  # longest first, as last looked
@@ -106,6 +112,7 @@ class Door:
             connection.drop()
 
     def _accept(self) -> None:
+        guests = 0
         for _ in range(_AT_ONCE):
             try:
                 sock, _ = self._sock.accept()
@@ -117,12 +124,48 @@ class Door:
                     self._rest()
                 return
             sock.setblocking(False)
-            if len(self) - len(self._leaving) >= self._room and not self._evict():
-                self._refuse(sock)
+            if self._make_place():
+                self._let_in(sock)
                 continue
-            task = self._loop.create_task(self._enter(sock))
-            self._entering.add(task)
-            task.add_done_callback(self._entering.discard)
+            self._let_in_as_guest(sock)
+            guests += 1
+            if guests == AT_ONCE:
+                return
+
+    def _make_place(self) -> bool:
+        """Whether there is place for one more that may ask anything."""
+        taken = len(self) - len(self._leaving) - len(self._guests)
+        return taken < self._room or self._evict()
+
+    def _let_in(self, sock: socket.socket) -> tuple[Connection, asyncio.Task[None]]:
+        connection = self._make(self._left)
+        task = self._loop.create_task(self._enter(sock, connection))
+        self._entering.add(task)
+        task.add_done_callback(self._entering.discard)
+        return connection, task
+
+    def _let_in_as_guest(self, sock: socket.socket) -> None:
+        try:
+            leaving = self._guests.make_place()
+        except Full:
+            self._refuse(sock)
+            return
+        if leaving is not None and leaving in self._open:
+            self._leaving.add(leaving)
+            leaving.drop()
+        connection, task = self._let_in(sock)
+        connection.judge = self._judge
+        self._guests.add(connection, task)
+
+    def _judge(self, guest: Connection, message: RawRequestMessage, body: StreamReader) -> bool:
+        """Whether the guest may ask this, as a guest or since there is place for it by now."""
+        if self._guests.may(message, body):
+            return True
+        if guest not in self._guests or not self._make_place():
+            return False
+        self._guests.discard(guest)
+        guest.judge = None
+        return True
 
     def _rest(self) -> None:
         self._loop.remove_reader(self._sock)
@@ -132,8 +175,7 @@ class Door:
         if self._listening:
             self._loop.add_reader(self._sock, self._accept)
 
-    async def _enter(self, sock: socket.socket) -> None:
-        connection = self._make(self._left)
+    async def _enter(self, sock: socket.socket, connection: Connection) -> None:
         bounds = (
             {"ssl_handshake_timeout": HANDSHAKE, "ssl_shutdown_timeout": FAREWELL}
             if self._tls is not None
@@ -144,18 +186,21 @@ class Door:
                 lambda: connection, sock, ssl=self._tls, **bounds
             )
         except OSError:  # of TLS too: no client of this daemon
-            return
+            pass
         if connection.connected:
             self._open[connection] = None
+        else:
+            self._guests.discard(connection)
 
     def _left(self, connection: Connection) -> None:
         self._open.pop(connection, None)
         self._leaving.discard(connection)
+        self._guests.discard(connection)
 
     def _evict(self) -> bool:
         """Close the connection that has idled longest; False if none idles."""
         if not self._idle and self._loop.time() >= self._next_look:
-            found = [(c.idle_since, c) for c in self._open if c.idle and c not in self._leaving]
+            found = [(c.idle_since, c) for c in self._open if c.idle and self._holds_place(c)]
             # A look costs what there are; it may come as soon as it pays.
             self._next_look = self._loop.time() + _LOOK_EVERY * (1 - len(found) / self._room)
             self._idle.extend(sorted(found, key=lambda since_whom: since_whom[0]))
@@ -166,6 +211,9 @@ class Door:
                 oldest.drop()
                 return True
         return False
+
+    def _holds_place(self, connection: Connection) -> bool:
+        return connection not in self._leaving and connection not in self._guests
 
     def _refuse(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):

@@ -24,26 +24,28 @@ _SCHEMAS = "#/components/schemas/"
 _PARAMETER = re.compile(r"{(\w+)}")
 _WITH_BODY = (413, 415, 422)
 _TEXT = {"schema": {"type": "string"}}
+_UNREAD = frozenset({414, 431})  # answered by the HTTP parser, before any route
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 FAULTS: Mapping[int, tuple[str, str]] = {
     400: (
         "Malformed",
         "The body is not what its Content-Type or Content-Encoding says; as text: the request "
-        "line or a header is too long (8 KiB, 16 KiB) or no HTTP; of /metrics: "
-        "there is no such part",
+        "is no HTTP; of /metrics: there is no such part",
     ),
     401: ("Unauthorized", "Without a token, or with one that is not known"),
     403: ("Forbidden", "The token does not allow this, or another web page caused the request"),
     404: ("NotFound", "There is nothing with this id"),
     409: ("Conflict", "It exists already, belongs to somebody else, or has ended"),
     413: ("TooLarge", "The body is too large, as sent or decompressed"),
+    414: ("AddressTooLong", "The address is longer than 8 KiB"),
     415: ("UnsupportedType", "A Content-Type or Content-Encoding that is not read"),
     422: ("Rejected", "Values that cannot be accepted; every offending field is listed"),
     429: (
         "TooMany",
         "Asked too often, or sent too many bad tokens; Retry-After says when to repeat",
     ),
+    431: ("HeadTooLarge", "A header field is longer than 16 KiB, or there are more than 128"),
     503: ("Unavailable", "The database is away or too many reports wait; repeat shortly"),
 }
 
@@ -135,7 +137,7 @@ def _operation(
             responses[str(status)]["content"][answer.binary] = _BINARY
     for status in sorted(_faults(r)):
         name, meaning = FAULTS[status]
-        if r.wording is None:
+        if r.wording is None or status in _UNREAD:
             responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
         else:
             content = {kind: {"schema": schema} for kind, schema in r.wording.content.items()}
@@ -166,7 +168,7 @@ def _parameters(r: Route) -> list[dict[str, Any]]:
 
 
 def _faults(r: Route) -> set[int]:
-    found = {400, 403, *r.faults} - r.answers.keys()
+    found = {400, 403, *_UNREAD, *r.faults} - r.answers.keys()
     if r.scope is not None:
         found.update((401, 429))
     if r.request is not None:
@@ -185,12 +187,12 @@ def _fault(status: int, text: str) -> dict[str, Any]:
         429: retry_after,
         503: retry_after,
     }
-    found: dict[str, Any] = {
-        "description": text,
-        "content": {CONTENT_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}},
-    }
-    if status == 400:  # of the HTTP parser, before any route
-        found["content"]["text/plain"] = _TEXT
+    content = {CONTENT_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}}
+    if status == 400:
+        content["text/plain"] = _TEXT
+    if status in _UNREAD:
+        content = {"text/plain": _TEXT}
+    found: dict[str, Any] = {"description": text, "content": content}
     if status in headers:
         found["headers"] = headers[status]
     return found

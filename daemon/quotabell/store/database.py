@@ -160,6 +160,11 @@ class Database:
         self._stack.callback(pool.terminate)
         return pool
 
+    def abandon(self) -> None:
+        """Cut all connections, for good: whoever waits for an answer has Unavailable at once."""
+        for pool in (self.ingest, self.pool):
+            pool.terminate()
+
     async def close(self) -> None:
         """Close what is idle, then cut what is left after a second."""
         if hasattr(self, "pool"):

@@ -11,6 +11,7 @@ The server outlives a daemon that is killed. The next one finds it and takes it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -36,6 +37,7 @@ _LONGEST_PAUSE = 5.0  # s between restarts of a server that keeps dying
 _LIVED_WELL = 30.0  # s after which a death is no longer one of a series
 _LOG_CHECK = 15.0  # s
 _FAST = 20.0  # s for a fast shutdown, with its checkpoint
+_HANGING = 4.0  # s for each where it does not answer
 _IMMEDIATE = 10.0  # s for an immediate one; Postgres itself allows its children 5
 
 _NOT_NOW = (
@@ -116,11 +118,14 @@ class EmbeddedPostgres:
         """Shut the server down, bounded; harmless when repeated or never started.
 
         Fast first (clients are cut off, everything is written), after ``fast`` seconds
-        immediate (the next start recovers), after ``immediate`` more seconds SIGKILL.
+        immediate (the next start recovers), after ``immediate`` more seconds SIGKILL. Sooner if it
+        takes no connections any more: the daemon has to end before it is killed itself.
         """
         self._wanted = False
         if self._server is None:
             return
+        if max(fast, immediate) > _HANGING and not await self._listens():
+            fast, immediate = min(fast, _HANGING), min(immediate, _HANGING)
         await self._end(self._server, fast, immediate)
         await asyncio.to_thread(socket.release, self._socket, self._data_dir)
         self._log.info("embedded Postgres stopped")
@@ -234,6 +239,14 @@ class EmbeddedPostgres:
         except asyncpg.PostgresError as error:
             raise EmbeddedServerError(f"the embedded Postgres refuses: {error}") from error
         return True
+
+    async def _listens(self) -> bool:
+        """Whether it still takes connections."""
+        with contextlib.suppress(*_NOT_NOW, asyncpg.PostgresError):
+            connection = await asyncpg.connect(self.dsn, timeout=_HANGING)
+            connection.terminate()
+            return True
+        return False
 
     async def _death(self) -> None:
         """Wait until the server ends by itself, meanwhile keeping its log short."""

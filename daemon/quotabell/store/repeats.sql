@@ -1,8 +1,9 @@
 -- Statements about alerts that are told again because they last.
 
 -- repeat: count up the next alerts whose last message is older than the interval. What is silenced
--- or acknowledged is not told again; nor, for now, what somebody holds. Told are the usage of now
--- and the id, for the message to be marked.
+-- or acknowledged is not told again, nor what its period has outlived and only its end is to be told
+-- of; nor, for now, what somebody holds. Told are the usage of now and the id, for the message to be
+-- marked.
 with due as materialized (
     select a.id from alerts a
     where a.status = 'firing' and a.acknowledged_at is null
@@ -10,6 +11,8 @@ with due as materialized (
         and a.told_at <= now() - (
             select nullif(repeat_interval, '0') from settings limit 1)
         and quotabell_silence(a.provider, a.model, a.user_id, a.quota, a.kind) is null
+        and not exists (
+            select from token_usage u where u.id = a.state_id and u.period_end <= now())
     order by a.told_at, a.id
     limit $1
     for no key update of a skip locked

@@ -72,17 +72,19 @@ from notification_history h left join held using (id)
 where h.id in (select id from concerned) and h.status = 'pending';
 
 -- settle: a notification none of whose deliveries is open is sent, failed or suppressed. One whose
--- deliveries were deleted has reached nobody as far as is known: it is made into deliveries anew.
+-- deliveries were deleted has reached nobody as far as is known: it is made into deliveries anew. A
+-- repetition that was too late before anybody tried to send it is no failure: it had been told.
 update notification_history h set
     status = case when d.total = 0 then h.status when d.sent then 'sent'
-        when d.failed then 'failed' else 'suppressed' end,
+        when d.failed or d.late and not h.data ? 'repeat' then 'failed' else 'suppressed' end,
     sent_at = case when d.sent then now() else h.sent_at end,
     enqueued_at = case when d.total = 0 then null else h.enqueued_at end,
     error = case when d.sent then null else d.reason end
 from unnest($1::uuid[]) as wanted (id)
 cross join lateral (
     select count(*) as total, bool_or(status = 'sent') as sent,
-        bool_or(status in ('failed', 'expired')) as failed,
+        bool_or(status = 'failed' or status = 'expired' and reason is not null) as failed,
+        bool_or(status = 'expired') as late,
         bool_or(status in ('pending', 'leased')) as open,
         coalesce(
             max(coalesce(reason, status)) filter (where status in ('failed', 'expired')),

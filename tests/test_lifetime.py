@@ -1,0 +1,84 @@
+"""The daemon's end: every task ends, and nobody waits for a database that does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import NoReturn
+
+import pytest
+import pytest_asyncio
+
+from quotabell import lifetime, log
+from quotabell.errors import Unavailable
+from quotabell.lifetime import Tasks, leave
+from quotabell.store.database import Database
+from tests.support.waiting import eventually
+
+
+@pytest_asyncio.fixture
+async def opened(empty_dsn: str) -> AsyncIterator[Database]:
+    logger = log.configure("error").get_logger()
+    found = Database(empty_dsn, pool_size=2, prepared_statements=True, log=logger)
+    await found.open()
+    yield found
+    await found.close()
+
+
+async def test_a_task_within_a_transaction_of_a_silent_server_ends(
+    opened: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ROLLBACK that follows a cancellation fails, and hides it with its own error."""
+    monkeypatch.setattr(lifetime, "_AGAIN", 0.2)
+    silent: list[int] = []
+
+    async def work() -> NoReturn:
+        while True:
+            with contextlib.suppress(Unavailable):
+                async with opened.transaction() as connection:
+                    silent.append(connection.get_server_pid())
+                    os.kill(silent[-1], signal.SIGSTOP)
+                    await connection.fetch("select 1")
+
+    try:
+        async with asyncio.timeout(15), contextlib.AsyncExitStack() as stack:
+            Tasks(stack).start(work())
+            await eventually(lambda: silent)
+    finally:
+        for pid in silent:
+            os.kill(pid, signal.SIGCONT)
+
+
+@dataclass
+class Silent:
+    """A database whose server has stopped to answer, as far as its probe can tell."""
+
+    database: Database
+    up: bool = False
+
+    async def probe(self) -> None:
+        return
+
+    def abandon(self) -> None:
+        self.database.abandon()
+
+
+async def test_at_the_end_nobody_waits_for_a_database_that_does_not_answer(
+    opened: Database,
+) -> None:
+    waiting = [asyncio.create_task(opened.fetch("select pg_sleep(7)")) for _ in range(3)]
+    await asyncio.sleep(0)
+    await leave(opened)
+    assert not any(task.done() for task in waiting)
+
+    await leave(Silent(opened))
+    async with asyncio.timeout(3):
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        with pytest.raises(Unavailable):
+            await opened.fetch("select 1")
+
+    assert [type(error) for error in found] == [Unavailable] * 3
