@@ -874,8 +874,8 @@ CREATE FUNCTION public.quotabell_tokens(n bigint) RETURNS text
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select case
-        when n < 10000 then n::text
-        when n < 1000000 then trim_scale(trunc(n / 1000.0, 1)) || ' K'
+        when n < 10000 then to_char(n, 'FM9,990')
+        when n < 1000000 then trim_scale(trunc(n / 1000.0, 1)) || ' k'
         when n < 1000000000 then trim_scale(trunc(n / 1000000.0, 2)) || ' M'
         when n < 1000000000000 then trim_scale(trunc(n / 1000000000.0, 2)) || ' B'
         else trim_scale(trunc(n / 1000000000000.0, 2)) || ' T'

@@ -108,13 +108,13 @@ exception when others then
     return '-infinity';
 end $$;
 
--- A token count for people: four digits at most, then K, M, B or T.
+-- A token count for people, as the daemon's messages have it (domain/figures.py).
 create function public.quotabell_tokens(n bigint) returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
     select case
-        when n < 10000 then n::text
-        when n < 1000000 then trim_scale(trunc(n / 1000.0, 1)) || ' K'
+        when n < 10000 then to_char(n, 'FM9,990')
+        when n < 1000000 then trim_scale(trunc(n / 1000.0, 1)) || ' k'
         when n < 1000000000 then trim_scale(trunc(n / 1000000.0, 2)) || ' M'
         when n < 1000000000000 then trim_scale(trunc(n / 1000000000.0, 2)) || ' B'
         else trim_scale(trunc(n / 1000000000000.0, 2)) || ' T'

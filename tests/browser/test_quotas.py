@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.async_api import Locator, Page, expect
 
+from quotabell.domain import figures
 from tests.browser.common import PATIENCE, PHONE, Site, live, order, quota
 from tests.support.bell import bell
 from tests.support.forecasts import burning
@@ -77,7 +78,24 @@ async def test_a_quota_shows_its_burn_when_it_runs_out_and_when_it_resets(
     await expect(row.locator(".reset")).to_have_text("3 d")
     label = await row.get_by_role("button").get_attribute("aria-label")
     assert label is not None
-    assert re.search("60 of 1 K tokens, runs out in 2 h 3[567] min, resets in 3 d$", label), label
+    assert re.search("60 of 1,000 tokens, runs out in 2 h 3[567] min, resets in 3 d$", label), label
+
+
+AMOUNT = """async (numbers) => {
+    const own = document.querySelector("link[rel=stylesheet]").href;
+    const { amount } = await import(new URL("format.js", own));
+    return numbers.map(amount);
+}"""
+AMOUNTS = [
+    *(0, 99, 999, 1_000, 9_100, 9_999, 10_000, 12_599, 99_999, 999_999, 1_000_000, 1_829_999),
+    *(1_999_999, 999_999_999, 2_500_000_000, 7_010_000_000_000, 3_000_000_000_000_000),
+]
+
+
+async def test_the_page_writes_amounts_as_messages_do(here: Site) -> None:
+    page = await here.page()
+
+    assert await page.evaluate(AMOUNT, AMOUNTS) == [figures.amount(number) for number in AMOUNTS]
 
 
 async def test_changes_show_without_reloading_and_the_worst_moves_to_the_top(here: Site) -> None:
@@ -99,7 +117,7 @@ async def test_an_unknown_limit_is_shown_as_one(here: Site) -> None:
 
     await expect(quota(page)).to_have_attribute("data-percentage", "")
     await expect(quota(page).locator(".percentage")).to_have_text("–")
-    await expect(quota(page).locator(".amount")).to_have_text("800 K")
+    await expect(quota(page).locator(".amount")).to_have_text("800 k")
     await expect(quota(page).locator(".ticks i")).to_have_count(0)
 
 
@@ -145,12 +163,12 @@ async def test_the_panel_shows_the_worst_quota_and_then_the_one_that_is_chosen(h
     await quota(page).click()
 
     await expect(panel.locator("h2")).to_have_text("openai / gpt-5")
-    await expect(panel).to_contain_text("800 K of 2 M tokens, 1.2 M left")
+    await expect(panel).to_contain_text("800 k of 2 M tokens, 1.2 M left")
     await expect(panel.locator("svg .limit")).to_have_count(1)
     await expect(panel.locator("svg .threshold")).to_have_count(2)
     label = await panel.locator("svg").get_attribute("aria-label")
     assert label is not None
-    assert "to 800 K now, of a limit of 2 M" in label
+    assert "to 800 k now, of a limit of 2 M" in label
     await page.reload()
     await expect(panel.locator("h2")).to_have_text("openai / gpt-5")
 
@@ -170,7 +188,7 @@ async def test_the_list_and_the_chart_are_worked_by_keyboard(here: Site) -> None
     await expect(panel.locator("h2")).to_be_focused()
     await panel.locator("svg").focus()
     await page.keyboard.press("End")
-    await expect(panel.locator(".reading")).to_contain_text("800 K, 40 %")
+    await expect(panel.locator(".reading")).to_contain_text("800 k, 40 %")
     await page.keyboard.press("Escape")
     await expect(panel.locator(".reading")).to_have_text("")
     await page.keyboard.press("Escape")

@@ -11,6 +11,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from quotabell.domain import figures
 from tests.support.bell import Armed, Bell, bell
 from tests.support.waiting import eventually
 
@@ -251,6 +252,12 @@ async def test_states_that_end_below_every_threshold_cost_nothing(it: Bell) -> N
 
     assert (await it.ring_due())[0] <= 1  # psql's row is armed once
     assert await it.ring_due() == (0, 0, 0)
+
+
+async def test_the_plain_words_write_amounts_as_messages_do(it: Bell) -> None:
+    for number in (0, 999, 1_000, 9_999, 10_000, 12_599, 999_999, 1_829_999, 2_500_000_000, 10**12):
+        found = await it.value("select quotabell_tokens($1)", number)
+        assert found == figures.amount(number)
 
 
 async def test_a_snapshot_whose_provider_starts_a_new_period_rings_again(it: Bell) -> None:

@@ -14,13 +14,13 @@ from quotabell.cli.exits import FAILED, OK
 from quotabell.cli.terminal import (
     Colour,
     Terminal,
-    amount,
     cut,
     duration,
     moment,
     printable,
     terminal,
 )
+from quotabell.domain.figures import amount
 
 _NAMES, _BAR = 34, 24  # columns at most
 

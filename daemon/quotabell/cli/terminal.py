@@ -74,15 +74,6 @@ def cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
-def amount(tokens: int) -> str:
-    """Tokens as messages have them: 9100, 91 K, 1.82 M; cut, not rounded."""
-    for size, unit, places in ((10**12, "T", 2), (10**9, "B", 2), (10**6, "M", 2), (10**3, "K", 1)):
-        if tokens >= max(size, 10_000):
-            whole, rest = divmod(tokens * 10**places // size, 10**places)
-            return f"{whole}.{rest:0{places}d}".rstrip("0").rstrip(".") + f" {unit}"
-    return str(tokens)
-
-
 def duration(length: timedelta) -> str:
     """About how long: 42 s, 12 min, 3 h 5 min, 4 d 2 h."""
     seconds = max(0, int(length.total_seconds()))

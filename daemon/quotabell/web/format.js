@@ -1,19 +1,17 @@
 // Numbers and times as people read them.
 
-const STEPS = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "K"]];
+const STEPS = [[1e15, "Q", 100], [1e12, "T", 100], [1e9, "B", 100], [1e6, "M", 100], [1e3, "k", 10]];
+const FIGURES = new Intl.NumberFormat("en"); // as messages have them
 const UNITS = { tokens: "tokens", requests: "requests", percent: "points" };
 
-/** 1 800 000 → "1.8 M". Rounded down, so that what is nearly full never shows as full. */
+/** 1 800 000 → "1.8 M", 9 100 → "9,100", as messages (domain/figures.py) write it. Rounded down, so
+ * that what is nearly full never shows as full. */
 export function amount(number) {
   if (number === null || number === undefined) return "–";
-  for (const [size, letter] of STEPS) {
-    if (Math.abs(number) >= size) {
-      const scaled = number / size;
-      const digits = scaled < 100 ? 10 : 1;
-      return `${Math.floor(scaled * digits + 1e-9) / digits} ${letter}`;
-    }
-  }
-  return String(number < 100 ? Math.round(number * 10) / 10 : Math.round(number));
+  if (number < 100) return String(Math.floor(number * 10 + 1e-9) / 10);
+  if (number < 10000) return FIGURES.format(Math.floor(number));
+  const [size, letter, parts] = STEPS.find(([size]) => number >= size);
+  return `${FIGURES.format(Math.floor((number * parts) / size + 1e-9) / parts)} ${letter}`;
 }
 
 /** 91.049 → "91 %", one decimal below ten; null (no limit known) → "–". */
@@ -23,7 +21,7 @@ export function percent(value) {
   return `${Math.floor(value * digits + 1e-9) / digits} %`;
 }
 
-/** Tokens per second → "1.2 K/min", or per hour where a minute takes less than ten. */
+/** Tokens per second → "1,200/min", or per hour where a minute takes less than ten. */
 export function burn(perSecond) {
   if (!perSecond) return "–";
   if (perSecond * 60 >= 10) return `${amount(perSecond * 60)}/min`;
