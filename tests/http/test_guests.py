@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from quotabell.http import guests
+from quotabell.http.listener import Listener, bind
+from quotabell.http.routing import Draining
 from tests.http.client import STATUS, UPDATE, Client, raw, serving
+from tests.support.certificates import Authority
 from tests.support.daemon import configure
 from tests.support.postgres import Database
 from tests.support.waiting import eventually
@@ -133,3 +139,48 @@ async def test_a_guest_has_the_first_place_that_becomes_free(
     with contextlib.suppress(ConnectionError):
         assert await reader.read() == b""
     writer.close()
+
+
+# --- TLS -----------------------------------------------------------------------------------------
+
+
+async def test_handshakes_that_never_end_keep_no_probe_out(tmp_path: Path) -> None:
+    authority = Authority()
+    authority.issue("localhost").write(tmp_path / "tls.crt", tmp_path / "tls.key")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    app = web.Application()
+    app.router.add_get("/-/healthy", _healthy)
+    busy: list[web.Request] = []
+
+    async def whole_body(request: web.Request) -> web.Response:
+        busy.append(request)
+        await request.read()
+        return web.Response()
+
+    app.router.add_post(UPDATE, whole_body)
+    async with contextlib.AsyncExitStack() as stack:
+        listener = Listener(app, bind("127.0.0.1", 0), Draining(), room=2, tls=tls)
+        stack.push_async_callback(listener.close)
+        await listener.start()
+        for _ in range(2):
+            _, writer = await _secured(listener, authority)
+            stack.callback(writer.close)
+            writer.write(SLOW.encode())
+        await eventually(lambda: len(busy) == 2)
+        for _ in range(2 * guests.PLACES):
+            _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            stack.callback(writer.close)
+
+        reader, writer = await _secured(listener, authority)
+        stack.callback(writer.close)
+        writer.write(_request("/-/healthy"))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+
+
+async def _secured(listener: Listener, authority: Authority) -> Pair:
+    return await asyncio.open_connection("localhost", listener.port, ssl=authority.trust())
+
+
+async def _healthy(request: web.Request) -> web.Response:
+    return web.Response()

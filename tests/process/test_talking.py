@@ -111,7 +111,7 @@ async def test_status_shows_the_worst_first_and_what_fires(shell: Shell) -> None
     shown = (await shell.well("status")).splitlines()
 
     assert shown[0].startswith("openai / gpt-5, alice  ")
-    assert "  91 %  915 of 1000" in shown[0]
+    assert "  91 %  915 of 1,000" in shown[0]
     assert shown[1].startswith("openai / gpt-5, bob    ")
     assert shown[3] == "1 firing:"
     assert "threshold 90 %  openai / gpt-5, alice" in shown[4]
@@ -232,7 +232,7 @@ async def test_explain_says_how_a_payload_would_count_and_stores_nothing(
     assert done.out.splitlines()[:3] == [
         "1: accepted, openai / gpt-5, alice",
         "   100 tokens: input 100",
-        "   quota daily of alice: +100 of 1000",
+        "   quota daily of alice: +100 of 1,000",
     ]
     assert "2: rejected: inputTokens" in done.out
     assert json.loads(await shell.well("status", "--json"))["usage"] == []

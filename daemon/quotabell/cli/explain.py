@@ -122,15 +122,15 @@ def _lines(answer: Any) -> Iterator[str]:
         whose = item["userId"] or "nobody in particular"
         caller = f"{item['provider']} / {item['model']}"
         yield f"{item['index'] + 1}: {item['outcome']}, {caller}, {whose}"
-        kinds = [f"{name} {count}" for name, count in item["kinds"].items() if count]
-        yield f"   {item['totalTokens']} tokens" + (f": {', '.join(kinds)}" if kinds else "")
+        kinds = [f"{name} {count:,}" for name, count in item["kinds"].items() if count]
+        yield f"   {item['totalTokens']:,} tokens" + (f": {', '.join(kinds)}" if kinds else "")
         if again := item["duplicateOf"]:
             sender = again["source"].removesuffix("/")
             yield f"   repeats {again['id']} of {sender}, {again['day']}"
         for charge in item["quotas"]:
             of = f" of {charge['userId']}" if charge["userId"] else ""
             limit = amount(charge["limit"])
-            yield f"   quota {charge['quota']}{of}: {charge['amount']:+} of {limit}"
+            yield f"   quota {charge['quota']}{of}: {charge['amount']:+,} of {limit}"
         if not item["quotas"] and not again:
             yield "   counts in no quota"
     for item in answer["rejected"]:
