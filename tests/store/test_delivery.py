@@ -287,9 +287,9 @@ async def test_nothing_is_claimed_of_an_origin_that_pauses(box: Outbox, replica:
     await box.announce("alice")
     await replica.enqueue()
 
-    await replica.tell(first, "retry", delay=0.0, origin=first.origin, pause=0.3)
+    await replica.tell(first, "retry", delay=0.0, origin=first.origin, pause=60.0)
     assert [c.origin for c in await replica.claim()] == ["https://b.example"]
-    await asyncio.sleep(0.35)
+    await box.rows("update delivery_pauses set until = now()")
     assert [c.origin for c in await replica.claim()] == ["https://a.example"] * 2
     await replica.store.reap()
     assert await box.value("select count(*) from delivery_pauses") == 0
@@ -485,12 +485,12 @@ async def test_an_end_waits_for_the_message_that_it_ends(box: Outbox, replica: R
     await box.announce("alice", alert=alert, seq=1)
     await replica.enqueue()
     [firing] = await replica.claim()
-    await replica.tell(firing, "retry", delay=0.2)
+    await replica.tell(firing, "retry", delay=60.0)
     await box.announce("alice", alert=alert, seq=2, transition="resolved")
     await replica.enqueue()
 
     assert await replica.claim() == []
-    await asyncio.sleep(0.25)
+    await box.rows("update deliveries set due = now() where seq = 1")
     [firing] = await replica.claim()
     assert firing.message.transition == "firing"
     await replica.tell(firing)
