@@ -1,4 +1,4 @@
-"""Messages of every kind, as ``messages.txt`` holds them for reading.
+"""Messages of every kind and of many at once, as ``messages.txt`` holds them for reading.
 
 After a change of words: ``PYTHONPATH=daemon:. python -m tests.domain.messages``, then read what
 changed. ⟨ and ⟩ stand for the invisible marks of isolation.
@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from quotabell.domain.digest import compose
 from quotabell.domain.facts import (
     Audience,
     ChannelFacts,
     Contributors,
-    DigestFacts,
     Facts,
     Part,
     QuotaFacts,
@@ -75,16 +75,6 @@ def ended(reason: str, **changes: Any) -> QuotaFacts:
 SOURCE: dict[str, Any] = {"now": NOW, "source": "apps/otlp/checkout", "link": LINK}
 CHANNEL: dict[str, Any] = {"now": NOW, "channel": "ops", "link": LINK}
 FAILING: dict[str, Any] = {"since": after(minutes=-25), "error": "timeout", "failed": 12}
-MANY = (
-    quota(used=2_240_000, level=100.0),
-    quota(model="gpt-5-mini", user="bob", used=1_960_000),
-    shared(used=1_940_000),
-    quota(kind="forecast", model="o4", user="carol", used=1_200_000, burn=316.0),
-    quota(provider="anthropic", model="*", quota="reported:5h", unit="percent", used=92, limit=100),
-    SourceFacts(state="firing", **SOURCE),
-    ended("fell", used=1_200_000),
-)
-
 MESSAGES: dict[str, tuple[tuple[Audience, ...], Facts]] = {
     "a threshold of a user's quota": (ALL, quota()),
     "a shared quota": (ALL, shared()),
@@ -203,18 +193,34 @@ MESSAGES: dict[str, tuple[tuple[Audience, ...], Facts]] = {
     ),
     "a channel": (OPERATORS, ChannelFacts(state="firing", **CHANNEL, **FAILING)),
     "resolved: a channel": (OPERATORS, ChannelFacts(state="resolved", **CHANNEL, **FAILING)),
-    "very many at once": (OPERATORS, DigestFacts(now=NOW, members=MANY, count=9_993, link=LINK)),
-    "a few at once, to a user": (
-        ("owner",),
-        DigestFacts(now=NOW, members=MANY[:1] + MANY[-1:], count=2, resolved=1, link=LINK),
-    ),
     "a test": (("owner", "operators"), TrialFacts(now=NOW, user="alice", link=LINK)),
+}
+
+FULL: tuple[dict[str, Any], ...] = tuple(
+    {"userId": user, "quota": quota, "provider": "openai", "model": model, "percentage": of}
+    for user, quota, model, of in (
+        ("alice", "reported", "gpt-5", 112.0),
+        ("bob", "reported", "gpt-5-mini", 98.9),
+        ("", "daily", "*", 97.0),
+    )
+)
+SILENT = ({"subject": "apps/otlp/checkout"}, {"subject": "laptop/\x1b[31mcheck\nout\u202e"})
+DIGESTS = {
+    "very many at once": compose("threshold", ends=False, number=9_993, worst=FULL),
+    "a few at once, to a user": compose(
+        "forecast", ends=False, number=3, worst=FULL[:1] * 3, named=False
+    ),
+    "many ended at once": compose("threshold", ends=True, number=3, worst=FULL),
+    "many sources at once": compose("stale", ends=False, number=6, worst=SILENT),
+    "many sources are back at once": compose("stale", ends=True, number=2, worst=SILENT),
+    "many channels at once": compose("channel", ends=False, number=7, worst=[{"subject": "ops"}]),
 }
 
 
 def rendered() -> str:
     """All of them as the file has them."""
     blocks = [f"# {name}\n\n" + "\n".join(_told(*of)) for name, of in MESSAGES.items()]
+    blocks += [f"# {name}\n\n  {of.title}\n  {of.body}\n" for name, of in DIGESTS.items()]
     text = "\n".join(blocks)
     return text.replace(ISOLATE, "⟨").replace(POP, "⟩")
 

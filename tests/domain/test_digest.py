@@ -33,9 +33,20 @@ def test_readers_who_are_no_operators_are_told_no_names() -> None:
     assert "user-1" not in str(digest)
 
 
+@pytest.mark.parametrize("kind", ["stale", "channel"])
+def test_sources_and_channels_are_told_by_name_to_people_and_to_programs(kind: str) -> None:
+    worst = [{"subject": f"apps/otlp/{n}", "level": None} for n in range(12)]
+    digest = compose(kind, ends=False, number=12, worst=worst)
+
+    assert digest.body == ", ".join(f"apps/otlp/{n}" for n in range(10)) + " and 2 more"
+    assert [member["subject"] for member in digest.data["members"]] == [
+        one["subject"] for one in worst
+    ]
+
+
 @pytest.mark.parametrize("odd", [None, 5, "x" * 10_000, ["x"], {"a": 1}, float("inf"), True])
 def test_odd_facts_cost_nothing_but_themselves(odd: Any) -> None:
-    worst = [dict.fromkeys(facts(1), odd) for _ in range(100)]
+    worst = [dict.fromkeys(facts(1, subject=""), odd) for _ in range(100)]
     digest = compose("forecast", ends=False, number=100, worst=worst)
 
     assert len(digest.body) < 1000

@@ -17,7 +17,6 @@ from quotabell.domain.facts import (
     AUDIENCES,
     ChannelFacts,
     Contributors,
-    DigestFacts,
     Facts,
     Part,
     QuotaFacts,
@@ -184,10 +183,8 @@ def messages(names: st.SearchStrategy[str]) -> st.SearchStrategy[Facts]:
         failed=st.none() | COUNTS,
         reason=names,
     )
-    members = st.lists(st.one_of(quota, source, channel), max_size=7).map(tuple)
-    digest = st.builds(DigestFacts, now=times, members=members, count=COUNTS, resolved=COUNTS)
     test = st.builds(TrialFacts, now=times, user=names, link=names)
-    return st.one_of(quota, quota, source, channel, digest, test)
+    return st.one_of(quota, quota, source, channel, test)
 
 
 def assert_harmless(text: str) -> None:

@@ -21,11 +21,12 @@ from tests.drills.leaders import SKEW, leaders
 from tests.drills.mixed import mixed
 from tests.drills.outage import outage
 from tests.drills.refusing import WAYS, refusing
-from tests.drills.replicas import calm, replicas
+from tests.drills.replicas import calm, replicas, unheard
 from tests.drills.report import Report
 from tests.drills.sick import sick
 from tests.drills.soak import soak
 from tests.drills.stop import hang, stop
+from tests.drills.storm import storm
 
 
 async def _kill(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
@@ -90,8 +91,24 @@ async def _bell(cluster: DurableCluster, ground: Ground, times: int, seed: int) 
 
 
 async def _replicas(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    return await _faulty(cluster, times, seed, pooled=False)
+
+
+async def _pooled(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    return await _faulty(cluster, times, seed, pooled=True)
+
+
+async def _faulty(cluster: DurableCluster, times: int, seed: int, *, pooled: bool) -> Report:
     with temporary_folder() as folder:
-        return await replicas(cluster.create_database(), folder, times=times, seed=seed)
+        return await replicas(
+            *(cluster.create_database(), folder),
+            **{"kills": times, "stops": max(1, times // 5), "seed": seed, "pooled": pooled},
+        )
+
+
+async def _unheard(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        return await unheard(cluster.create_database(), folder, times=times)
 
 
 async def _leaders(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
@@ -128,6 +145,11 @@ async def _sick(cluster: DurableCluster, ground: Ground, times: int, seed: int) 
 async def _events(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
     with temporary_folder() as folder:
         return await events(cluster.create_database(), folder, times=times, seed=seed)
+
+
+async def _storm(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
+    with temporary_folder() as folder:
+        return await storm(cluster.create_database(), folder, count=1_000 * times)
 
 
 async def _soak(cluster: DurableCluster, ground: Ground, times: int, seed: int) -> Report:
@@ -169,7 +191,9 @@ DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]
     "stop": _stop,  # SIGTERM of the daemon
     "hang": _hang,  # the same while Postgres does not answer
     "bell": _bell,  # SIGKILL at the named points of delivery, so often at each
-    "replicas": _replicas,  # the same of three daemons, SIGSTOP beyond a lease, LISTEN cut
+    "replicas": _replicas,  # the same of three daemons, and SIGSTOP beyond a lease
+    "pooled": _pooled,  # the same through PgBouncer in transaction mode, without LISTEN
+    "unheard": _unheard,  # all connections that LISTEN end: a crossing is told soon
     "leaders": _leaders,  # of two and three daemons the one that leads is killed or stopped
     "clock": _clock,  # the same, and the clock of one is ahead by ten minutes
     "calm": _calm,  # three daemons, so many thousand deliveries, no fault and no duplicate
@@ -177,6 +201,7 @@ DRILLS: dict[str, Callable[[DurableCluster, Ground, int, int], Awaitable[Report]
     "events": _events,  # SIGKILL of two daemons that count usage events, while quotas change
     "failover": _failover,  # SIGKILL of whichever of two leads, under a Prometheus
     "crowd": _crowd,  # so many thousand connections that idle, and what each takes
+    "storm": _storm,  # so many thousand quotas cross at once, and are one message for each
     "soak": _soak,  # so many minutes of everything, and does anything grow
     "days": _days,  # so many days by a clock that leaps, in a zone with daylight saving
     "described": _described,  # every operation of /openapi.json, and what it answers

@@ -93,7 +93,7 @@ async def test_a_statement_that_takes_too_long_is_given_up_with_its_connection(
     started = time.monotonic()
     for opening in (opened.connection, opened.transaction):
         pid = 0
-        with pytest.raises(Unavailable):  # noqa: PT012 - opening is part of it
+        with pytest.raises(Unavailable, match="no answer in time"):  # noqa: PT012 - opening is part
             async with opening() as connection:
                 pid = connection.get_server_pid()
                 await connection.fetch("select pg_sleep(60)", timeout=0.2)
@@ -118,6 +118,12 @@ async def test_a_server_that_falls_silent_is_given_up_too(opened: Database):
             assert time.monotonic() - started < 2
         finally:
             os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_transaction_whose_session_ends_says_what_ended_it(opened: Database):
+    with pytest.raises(Unavailable, match="terminating connection"):
+        async with opened.transaction() as connection:
+            await connection.execute("select pg_terminate_backend(pg_backend_pid())")
 
 
 async def test_a_transaction_is_undone_by_any_error(opened: Database):

@@ -8,10 +8,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -76,6 +76,24 @@ async def running(config: Config, **options: Any) -> AsyncIterator[app.Running]:
         await daemon
 
 
+class Program(Protocol):
+    """What is asked of a process, as ``asyncio.subprocess.Process`` has it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    async def wait(self) -> int: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+
+Launch = Callable[[Path, Path, Mapping[str, str]], Awaitable[Program]]
+"""Starts a daemon, given its configuration, the file for its log and more environment."""
+
+
 @dataclass(slots=True)
 class DaemonProcess:
     """A daemon as a process. Its log goes to a file that tests may read."""
@@ -83,20 +101,15 @@ class DaemonProcess:
     config: Path
     log_file: Path
     environment: Mapping[str, str]
-    process: asyncio.subprocess.Process | None = None
+    process: Program | None = None
     url: str = ""
     module: str = "quotabell"  # that is run
+    launch: Launch | None = None  # None: a process of its own from the very first
 
-    async def start(self, timeout: float = 30.0) -> None:
+    async def start(self, timeout: float = 120.0) -> None:
         offset = self.log_file.stat().st_size if self.log_file.exists() else 0
-        with self.log_file.open("ab") as sink:
-            self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", self.module, "serve", "--config", str(self.config)),
-                stdout=sink,
-                stderr=sink,
-                env={**os.environ, **_import_path(), **self.environment},
-                start_new_session=True,
-            )
+        launch = self.launch or self._launch
+        self.process = await launch(self.config, self.log_file, self.environment)
         async with asyncio.timeout(timeout):
             while True:
                 text = self.log_file.read_bytes()[offset:].decode()
@@ -106,6 +119,18 @@ class DaemonProcess:
                 if self.process.returncode is not None:
                     raise AssertionError(f"exit {self.process.returncode}:\n{text}")
                 await asyncio.sleep(0.02)
+
+    async def _launch(
+        self, config: Path, log_file: Path, environment: Mapping[str, str]
+    ) -> Program:
+        with log_file.open("ab") as sink:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", self.module, "serve", "--config", str(config)),
+                stdout=sink,
+                stderr=sink,
+                env={**os.environ, **import_path(), **environment},
+                start_new_session=True,
+            )
 
     @property
     def pid(self) -> int:
@@ -125,7 +150,8 @@ class DaemonProcess:
             return await self.process.wait()
 
 
-def _import_path() -> dict[str, str]:
+def import_path() -> dict[str, str]:
+    """The environment with which a process finds the program under test."""
     source = str(Path(app.__file__).parents[1])
     return {"PYTHONPATH": source + os.pathsep + os.environ.get("PYTHONPATH", "")}
 
@@ -137,9 +163,12 @@ async def process(
     *,
     start: bool = True,
     module: str = "quotabell",
+    launch: Launch | None = None,
 ) -> AsyncIterator[DaemonProcess]:
     """A daemon process; killed at the end if it still runs."""
-    daemon = DaemonProcess(config, config.with_suffix(".log"), environment or {}, module=module)
+    daemon = DaemonProcess(
+        config, config.with_suffix(".log"), environment or {}, module=module, launch=launch
+    )
     try:
         if start:
             await daemon.start()

@@ -21,8 +21,11 @@ CONNECTIONS = 3  # to the server, fewer than the daemon has to the bouncer
 
 
 @contextlib.asynccontextmanager
-async def pgbouncer(dsn: str) -> AsyncIterator[str]:
-    """A DSN that leads through it to the database of ``dsn``, a socket's."""
+async def pgbouncer(dsn: str, connections: int = CONNECTIONS) -> AsyncIterator[str]:
+    """A DSN that leads through it to the database of ``dsn``, a socket's.
+
+    ``connections``: to the server, at most.
+    """
     where = urlsplit(dsn)
     query = parse_qs(where.query)
     name, listen = where.path.removeprefix("/"), steady_port()
@@ -31,7 +34,7 @@ async def pgbouncer(dsn: str) -> AsyncIterator[str]:
         config.write_text(
             f"[databases]\n{name} = host={query['host'][0]} port={query['port'][0]} user={OWNER}\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {listen}\nunix_socket_dir =\n"
-            f"auth_type = any\npool_mode = transaction\ndefault_pool_size = {CONNECTIONS}\n"
+            f"auth_type = any\npool_mode = transaction\ndefault_pool_size = {connections}\n"
             "server_reset_query_always = 1\n"  # what a session kept is gone at once
         )
         log = folder / "log"

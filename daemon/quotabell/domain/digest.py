@@ -6,22 +6,26 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from quotabell.domain.names import shown
+
 NAMED = 10  # at most, by name
 LISTED = 100  # at most, for programs
 NAME_ROOM = 48  # characters
 _ROOM = 400  # characters of the names together
 
 Facts = Mapping[str, Any]
-"""What a notification's row holds of its alert: quota, provider, model, userId, percentage, …"""
+"""What a notification's row holds of its alert: quota, provider, model, userId, percentage, …;
+of a source or a channel its name as subject."""
 
 _SHOWN = (
-    "stateId", "userId", "quota", "provider", "model", "percentage", "tokensUsed", "tokenLimit",
-    "threshold", "periodEnd", "reason",
+    "stateId", "subject", "userId", "quota", "provider", "model", "percentage", "tokensUsed",
+    "tokenLimit", "threshold", "periodEnd", "reason",
 )  # fmt: skip
 _FIRING = {
-    "threshold": "above a threshold",
-    "forecast": "forecast to run out",
-    "stale": "not reported any more",
+    "threshold": ("quota", "above a threshold"),
+    "forecast": ("quota", "forecast to run out"),
+    "stale": ("source", "not reporting any more"),
+    "channel": ("channel", "not delivering"),
 }
 
 
@@ -43,9 +47,8 @@ def compose(
     """
     if not named:
         worst = [{**facts, "userId": None} for facts in worst]
-    what = "alert" if ends or kind not in _FIRING else "source" if kind == "stale" else "quota"
+    what, state = ("alert", "resolved") if ends else _FIRING.get(kind, ("alert", "firing"))
     counted = f"{number:,} {what}{'s' if number != 1 else ''}"
-    state = "resolved" if ends else _FIRING.get(kind, "firing")
     title = f"{counted} {'is' if number == 1 else 'are'} {state}"
     body = listing([label(facts) for facts in worst[:NAMED]], number)
     levels = [level for facts in worst if (level := _number(facts.get("level"))) is not None]
@@ -65,7 +68,9 @@ def compose(
 
 
 def label(facts: Facts) -> str:
-    """Who and what, and how much of it: ``alice openai / gpt-5 91 %``."""
+    """Who and what, and how much of it: ``alice openai / gpt-5 91 %``; or which source."""
+    if subject := _told(facts.get("subject")):
+        return shown(subject, NAME_ROOM - 2)
     quota = str(facts.get("quota") or "")
     words = [
         str(facts.get("userId") or ""),

@@ -89,17 +89,6 @@ class ChannelFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DigestFacts:
-    """Many messages in one. ``members``: the worst, at least three of them if there are."""
-
-    now: datetime
-    members: tuple[QuotaFacts | SourceFacts | ChannelFacts, ...]
-    count: int  # of all, with the members
-    resolved: int = 0  # of them
-    link: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialFacts:
     """A message that only shows that messages arrive."""
 
@@ -108,7 +97,7 @@ class TrialFacts:
     link: str = ""
 
 
-Facts = QuotaFacts | SourceFacts | ChannelFacts | DigestFacts | TrialFacts
+Facts = QuotaFacts | SourceFacts | ChannelFacts | TrialFacts
 
 
 @dataclass(frozen=True, slots=True)

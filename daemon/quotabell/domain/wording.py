@@ -9,12 +9,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from quotabell.domain import figures, phrases, quota_words
-from quotabell.domain.draft import LONG, SHORT, Draft
+from quotabell.domain import figures, quota_words
+from quotabell.domain.draft import Draft
 from quotabell.domain.facts import (
     Audience,
     ChannelFacts,
-    DigestFacts,
     Facts,
     QuotaFacts,
     SourceFacts,
@@ -25,8 +24,6 @@ from quotabell.domain.names import shown
 
 _WIDTHS: Final = (40, 28, 20, 14, 10)  # of a name, until all that belongs there fits
 _LINK: Final = 200  # characters of a link that is worth its room
-_BODY_MEMBERS: Final = 3  # of a digest
-_TEXT_MEMBERS: Final = 6
 _TEST: Final = "This is a test: notifications arrive."
 _PLAIN: Final = ("", "reports again", "works again")  # reasons that the title tells
 _LAST: Final = 9  # the rank of the link
@@ -50,8 +47,6 @@ def _draft(facts: Facts, audience: Audience, width: int) -> Draft:
             made = _source(facts, width)
         case ChannelFacts():
             made = _channel(facts, width)
-        case DigestFacts():
-            made = _digest(facts, audience, width)
         case TrialFacts():
             made = _test(facts, audience, width)
     if len(facts.link) <= _LINK and facts.link.isascii() and facts.link.isprintable():
@@ -119,37 +114,6 @@ def _end(made: Draft, reason: str, lasted: str | None, did: str, width: int) -> 
     made.say(1, why)
     made.tell(0, f"{did} {lasted}." if lasted else None)
     made.tell(1, f"Resolved: {why}." if why else None)
-
-
-def _digest(facts: DigestFacts, audience: Audience, width: int) -> Draft:
-    told = [_member(member, audience, width) for member in facts.members[:_TEXT_MEMBERS]]
-    count = max(facts.count, len(facts.members), 1)
-    many = f"{figures.amount(count)} alerts" if count > 1 else "1 alert"
-    made = Draft(f"{many}: {told[0]}" if told else many)
-    some = told[1:_BODY_MEMBERS]
-    made.say(0, _listed(some, count - 1, "; ", made.room(SHORT)) if told else None)
-    resolved = min(max(facts.resolved, 0), count)
-    end = f"{figures.amount(resolved)} of them {'are' if resolved > 1 else 'is'} resolved"
-    made.say(1, end if resolved else None)
-    left = made.room(LONG) - len(end) - _LINK - 10
-    made.tell(0, _listed(told[1:], count - 1, "\n", left) if told else None)
-    made.tell(0, f"{end}." if resolved else None)
-    return made
-
-
-def _listed(told: list[str], count: int, joint: str, room: int) -> str:
-    """As many of them as there is room for, and how many there are besides."""
-    for some in range(len(told), -1, -1):
-        more = [f"… and {figures.amount(count - some)} more"] if count > some else []
-        text = joint.join(told[:some] + more)
-        if len(text) <= room:
-            break
-    return text
-
-
-def _member(facts: QuotaFacts | SourceFacts | ChannelFacts, audience: Audience, width: int) -> str:
-    whose = phrases.by_whom(facts, audience, width) if isinstance(facts, QuotaFacts) else ""
-    return headline(facts, width) + whose
 
 
 def _test(facts: TrialFacts, audience: Audience, width: int) -> Draft:

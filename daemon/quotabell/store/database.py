@@ -191,14 +191,21 @@ class Database:
     @contextlib.asynccontextmanager
     async def transaction(self, pool: Pool | None = None) -> AsyncIterator[Connection]:
         """A transaction, rolled back on any error."""
-        async with self.connection(pool) as connection, connection.transaction():
+        async with self.connection(pool) as connection:
+            transaction = connection.transaction()
+            await transaction.start()
             try:
                 if not self._cache:
                     await connection.execute(_SET_IDLE)
                 yield connection
             except TimeoutError:
-                connection.terminate()  # a ROLLBACK would wait for the same silent server
+                raise  # and have it thrown away: a ROLLBACK would wait for the same silent server
+            except BaseException:
+                # Where it is closed, what closed it is to be told.
+                with contextlib.suppress(asyncpg.InterfaceError):
+                    await transaction.rollback()
                 raise
+            await transaction.commit()
 
     @contextlib.asynccontextmanager
     async def acting_for(self, user: str | None) -> AsyncIterator[Connection]:
