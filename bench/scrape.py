@@ -75,9 +75,10 @@ async def _compared(series: int, pairs: int) -> Comparison:
             peer("generate_latest", str(states)) as stock,
         ):
             await fill(daemon, states)
-            await ready(daemon)
 
             async def own() -> float:
+                # A turn of the peer can be a pause, after which nothing old is told.
+                await ready(daemon)
                 url = f"{daemon}/metrics?collect[]=usage"
                 return await _rate(url, daemon, states, scrapes=scrapes)
 
@@ -132,7 +133,7 @@ async def _rate(url: str, daemon: str = "", states: int = 0, *, scrapes: int = 3
 
 
 async def ready(daemon: str) -> None:
-    """Wait until the first refresh has been made, for which no scrape waits for long."""
+    """Wait until the first refresh after a pause was made, for which no scrape waits for long."""
 
     async def shown() -> bool:
         async with session.get(f"{daemon}/metrics?collect[]=usage") as response:

@@ -41,7 +41,7 @@ def test_after_any_changes_the_text_and_its_packing_are_of_what_is_there(
 
 
 async def _follow(done: list[Row | str]) -> None:
-    table: Table[Row] = Table(FAMILIES, lambda row: (row[0],), _lines, user=0)
+    table: Table[Row] = Table(FAMILIES, lambda row: (row[0],), _lines, lambda key: str(key[0]))
     there: dict[str, Row] = {}
     for step in [*done, "read"]:
         match step:

@@ -132,7 +132,9 @@ class Bands:
 
     def __init__(self) -> None:
         self.counts: dict[str, list[int]] = {}
-        self._places: dict[Hashable, tuple[str, int | None]] = {}  # quota, and which band
+        # Quota, and which band; the same of each: millions would be a burden to the collector.
+        self._places: dict[Hashable, tuple[str, int | None]] = {}
+        self._known: dict[tuple[str, int | None], tuple[str, int | None]] = {}
         self._subjects: Counter[str] = Counter()
 
     def put(self, key: Hashable, quota: str, used: int, limit: int | None) -> None:
@@ -143,7 +145,7 @@ class Bands:
         self.drop(key)
         if quota not in self.counts:
             self.counts[quota] = [0] * len(BANDS)
-        self._places[key] = (quota, place)
+        self._places[key] = self._known.setdefault((quota, place), (quota, place))
         self._subjects[quota] += 1
         if place is not None:
             self.counts[quota][place] += 1

@@ -26,7 +26,7 @@ from quotabell.log import Logger
 from quotabell.service.chunks import Chunk
 from quotabell.service.fold import Fold
 from quotabell.service.parts import Part
-from quotabell.service.tables import QuotaTable, StateTable, SumTable, Table
+from quotabell.service.tables import QuotaTable, StateTable, SumTable, Table, name_of
 from quotabell.store.events import Counted, EventStore
 from quotabell.store.levels import AlertLevelStore, Firing
 from quotabell.store.samples import Burning, SampleStore
@@ -41,15 +41,14 @@ _WAIT = 5.0  # of the 10 that Prometheus waits for
 _FOLDS = 3  # of one refresh: what is folded gives a few series, too
 
 
-def state_name(state: Labelled) -> tuple[str, ...]:
-    """What tells a quota state from others; not its id: of two periods of one quota only the
-    present one is shown."""
-    return (state.quota, state.provider, state.model, state.user_id)
+def state_name(state: Labelled) -> str:
+    """What tells a quota state from others."""
+    return name_of(state)
 
 
-def alert_name(alert: Firing) -> tuple[str, ...]:
+def alert_name(alert: Firing) -> str:
     """What tells an alert from others; not its id: that of the last period may still be ending."""
-    return (*state_name(alert), alert.kind)
+    return name_of(alert, alert.kind)
 
 
 def source_table() -> Table[ListedSource]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from quotabell.domain import exposition
 from quotabell.domain.exposition import (
@@ -29,15 +29,30 @@ State = TypeVar("State", bound=Labelled)
 Content = list[tuple[Family, Sequence[Chunk]]]
 
 
+def name_of(state: Labelled, *more: str) -> str:
+    """What tells a row that is of a quota from others; not its id: of two periods of one quota
+    only the present one is shown.
+
+    One text, not a tuple: the collector of circular garbage would go through millions of those,
+    and hold the event loop meanwhile. NUL is in no name.
+    """
+    return "\0".join((state.quota, state.provider, state.model, state.user_id, *more))
+
+
+def user_of(name: str) -> str:
+    """The user in such a name."""
+    return name.split("\0")[3]
+
+
 class Table(Generic[Row]):
-    """The lines of rows by their key. A key that names a user does so at ``user``."""
+    """The lines of rows by their key. ``user`` gives the user whom a key names."""
 
     def __init__(
         self,
         families: Sequence[Family],
-        key: Callable[[Row], tuple[str, ...]],
+        key: Callable[[Row], Hashable],
         lines: Callable[[Row], Lines],
-        user: int | None = None,
+        user: Callable[[Any], str] | None = None,
     ) -> None:
         self.families = families
         self.key = key
@@ -165,7 +180,7 @@ class Table(Generic[Row]):
         for place in range(len(self._keys)):
             for key in self._keys[place]:
                 lines = (column.get(key, "") for column in self.columns)
-                series[key[self._user]] += sum(line.count("\n") for line in lines)  # type: ignore[index]
+                series[self._user(key)] += sum(line.count("\n") for line in lines)
             await asyncio.sleep(0)
 
 
@@ -175,11 +190,11 @@ class QuotaTable(Table[State]):
     def __init__(
         self,
         families: Sequence[Family],
-        key: Callable[[State], tuple[str, ...]],
+        key: Callable[[State], str],
         lines: Callable[[State, bool], Lines],
         folding: Folding,
     ) -> None:
-        super().__init__(families, key, lambda row: lines(row, folding.per_user), user=3)
+        super().__init__(families, key, lambda row: lines(row, folding.per_user), user_of)
         self._shows = folding.shows
 
     def put(self, row: State) -> None:
@@ -190,7 +205,7 @@ class QuotaTable(Table[State]):
 class StateTable(QuotaTable[Exposed]):
     """Quota states, all of which are counted, whoever has series."""
 
-    def __init__(self, key: Callable[[Exposed], tuple[str, ...]], folding: Folding) -> None:
+    def __init__(self, key: Callable[[Exposed], str], folding: Folding) -> None:
         super().__init__(QUOTA_FAMILIES, key, exposition.state_lines, folding)
         self._bands = Bands()
 
@@ -226,7 +241,7 @@ class SumTable(Table[Summand]):
             TOTAL_FAMILIES,
             lambda total: (total.user_id, total.provider, total.model),
             exposition.sum_lines,
-            user=0,
+            lambda key: key[0],
         )
         self._folding = folding
         self._folded = FoldedSums()

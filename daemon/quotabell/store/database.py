@@ -25,7 +25,8 @@ Row = TypeVar("Row")
 STATEMENT_TIMEOUT = 4.0  # seconds; a report has 8 in all, exporters give up at 10
 CONNECT_TIMEOUT = 3.0
 PATIENCE = 20.0  # of who reads a stream in the background; nobody waits for each part of it
-AT_A_TIME = 5_000  # rows of a stream: some 10 ms of the event loop, in several goes
+AT_A_TIME = 5_000  # rows of a stream that come at a time
+_AT_ONCE = 1_000  # of these, for the event loop: some milliseconds
 # After a failover a name may lead elsewhere, where connections that are open do not follow.
 _PROBE = "select clock_timestamp(), current_setting('transaction_read_only')::boolean"
 _READ_ONLY = "it takes no writes: read-only, or a standby"
@@ -229,19 +230,27 @@ class Database:
     async def stream(
         self, name: str, query: str, make: Callable[[asyncpg.Record], Row]
     ) -> AsyncGenerator[list[Row], None]:
-        """What ``make`` gives of the rows of a query as of one moment, `AT_A_TIME` at a time.
+        """What ``make`` gives of the rows of a query as of one moment, some at a time.
 
         However many there are, no statement takes long and few are held in memory. ``name`` is
         the cursor's: always the same query has it. A transaction is open until the last are
-        taken; who wants no more closes it (`contextlib.aclosing`).
+        taken; who wants no more closes it (`contextlib.aclosing`). Of few rows one statement
+        gives all.
         """
+        async with self.connection() as connection:
+            few = await connection.fetch(f"{query}\nlimit {AT_A_TIME}", timeout=PATIENCE)
+        if len(few) < AT_A_TIME:
+            for start in range(0, len(few), _AT_ONCE):
+                yield [make(row) for row in few[start : start + _AT_ONCE]]
+            return
         async with self.transaction() as connection:
             # All will be read, so a plan that begins soon and takes longer is none.
             whole = f"set local cursor_tuple_fraction = 1; declare {name} no scroll cursor for "
             await connection.execute(whole + query, timeout=PATIENCE)
             more = f"fetch {AT_A_TIME} from {name}"
             while rows := await connection.fetch(more, timeout=PATIENCE):
-                yield [make(row) for row in rows]
+                for start in range(0, len(rows), _AT_ONCE):
+                    yield [make(row) for row in rows[start : start + _AT_ONCE]]
 
     async def execute(self, query: str, *args: Any) -> str:
         async with self.connection() as connection:
