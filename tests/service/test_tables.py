@@ -77,6 +77,18 @@ async def _agree(table: Table[Row], there: dict[str, Row]) -> None:
     assert table.series == owned.total()
 
 
+def test_rows_that_come_and_go_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_OF_A_CHUNK", 2)
+    table: Table[Row] = Table(FAMILIES, lambda row: (row[0],), _lines)
+    for _ in range(10):
+        for name in "abcde":
+            table.put((name, 1, 1))
+        for name in "adbec":
+            table.drop((name,))
+    held = {name: len(value) for name, value in vars(table).items() if hasattr(value, "__len__")}
+    assert max(held.values()) <= 6, held  # two columns of three chunks
+
+
 @given(st.lists(st.text(max_size=50)))
 def test_packed_chunks_are_one_gzip_member_to_who_reads_no_more(texts: list[str]) -> None:
     packed = gzipped([Chunk(text) for text in texts])

@@ -47,7 +47,7 @@ class Table(Generic[Row]):
         self._series = 0
         self._keys: list[list[Hashable]] = []  # of each chunk
         self._place: dict[Hashable, int] = {}  # of the chunk of each key
-        self._roomy: list[int] = []  # places of chunks that may have room for more
+        self._roomy: list[int] = []  # places of chunks that have room for more, each once
         # By column and place, of what did not change.
         self._chunks: dict[tuple[int, int], Chunk] = {}
         self._few: dict[Family, Chunk] = {}  # the last of each that has few lines
@@ -89,13 +89,13 @@ class Table(Generic[Row]):
                     del column[key]
 
     def _new_place(self, key: Hashable) -> int:
-        while self._roomy and len(self._keys[self._roomy[-1]]) >= _OF_A_CHUNK:
-            self._roomy.pop()
         if not self._roomy:
             self._roomy.append(len(self._keys))
             self._keys.append([])
         place = self._roomy[-1]
         self._keys[place].append(key)
+        if len(self._keys[place]) == _OF_A_CHUNK:
+            self._roomy.pop()
         return place
 
     def drop(self, key: Hashable) -> None:
@@ -103,8 +103,9 @@ class Table(Generic[Row]):
         self.show(key, ("",) * len(self.columns))
         place = self._place.pop(key, None)
         if place is not None:
+            if len(self._keys[place]) == _OF_A_CHUNK:
+                self._roomy.append(place)
             self._keys[place].remove(key)
-            self._roomy.append(place)
 
     async def sweep(self, gone: Callable[[Hashable], bool]) -> None:
         """Remove the rows that are gone, some at a time."""
