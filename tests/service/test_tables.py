@@ -51,7 +51,7 @@ async def _follow(done: list[Row | str]) -> None:
                 await table.pack()
             case "sweep":  # of all but a few
                 gone = [key for key in there if key > "c"]
-                await table.sweep(lambda key: key[0] > "c")  # type: ignore[index]
+                await table.sweep(lambda key: key[0] > "c", asyncio.Lock())  # type: ignore[index]
                 there = {key: row for key, row in there.items() if key not in gone}
             case "read":
                 await _agree(table, there)

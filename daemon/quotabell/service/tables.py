@@ -107,18 +107,20 @@ class Table(Generic[Row]):
                 self._roomy.append(place)
             self._keys[place].remove(key)
 
-    async def sweep(self, gone: Callable[[Hashable], bool]) -> None:
-        """Remove the rows that are gone, some at a time."""
+    async def sweep(self, gone: Callable[[Hashable], bool], changing: asyncio.Lock) -> None:
+        """Remove the rows that are gone, some at a time, while nobody else is ``changing``."""
         for keys in self._held():
             for start in range(0, len(keys), _AT_A_TIME):
-                for key in keys[start : start + _AT_A_TIME]:
-                    if gone(key):
-                        self.drop(key)
+                async with changing:
+                    for key in keys[start : start + _AT_A_TIME]:
+                        if gone(key):
+                            self.drop(key)
                 await asyncio.sleep(0)
 
     def _held(self) -> Iterator[Sequence[Hashable]]:
         """The keys of all rows; of some twice, perhaps."""
-        yield list(self._place)
+        for keys in self._keys:
+            yield list(keys)
 
     def content(self) -> Content:
         """The lines of now, which later changes do not touch."""
