@@ -20,9 +20,7 @@ from quotabell.domain.folding import Folding
 from quotabell.domain.usage import StoredState
 from quotabell.log import configure
 from quotabell.service.chunks import Chunk
-from quotabell.service.exposition import UsageExposition, alert_name
-from quotabell.service.parts import Part
-from quotabell.service.tables import QuotaTable
+from quotabell.service.exposition import UsageExposition
 from quotabell.store.events import Total
 from quotabell.store.levels import Firing
 from quotabell.store.samples import Burning
@@ -326,22 +324,3 @@ async def test_what_fires_is_shown_at_its_level_until_it_ends(client: Client):
         await eventually(partial(shows, [("threshold", level)]))
     await client.update(snapshot(model="loud", tokensUsed=10))
     await eventually(partial(shows, []))
-
-
-async def test_of_two_alerts_of_one_name_the_later_episode_is_shown():
-    """That of the last period has not ended yet."""
-    part: Part[Firing] = Part(
-        lambda: QuotaTable(exposition.ALERT_FAMILIES, alert_name, exposition.alert_lines, Folding())
-    )
-    first = Firing("u", "daily", "p", "m", "threshold", 100.0)
-
-    async def read() -> AsyncIterator[list[Firing]]:
-        yield [first, first._replace(level=75.0)]
-
-    await part.refresh(read())
-    lines = _joined(exposition.render(part.content(), Chunk)).splitlines()
-
-    assert lines[2:] == [
-        'quotabell_alert_level_percent{quota="daily",provider="p",model="m",user="u",'
-        'kind="threshold"} 75.0'
-    ]

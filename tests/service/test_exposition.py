@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -11,9 +12,12 @@ import pytest
 from quotabell.domain.events import Kinds
 from quotabell.errors import Unavailable
 from quotabell.log import configure
-from quotabell.service import exposition
+from quotabell.service import exposition, tables
+from quotabell.service.chunks import Chunk
 from quotabell.service.exposition import UsageExposition
+from quotabell.service.tables import Content, QuotaTable
 from quotabell.store.events import Total
+from quotabell.store.samples import Burning
 from quotabell.store.usage import StoredState
 from tests.http.test_metrics import Burns, Levels, Sources, Unbounded
 from tests.support.waiting import eventually
@@ -117,3 +121,58 @@ async def test_what_did_not_change_since_the_last_scrape_is_neither_rendered_nor
     assert [chunk.text.decode() for chunk in changed] == [
         'quotabell_requests_total{provider="p",model="m",user=""} 8\n'
     ]
+
+
+async def test_a_scrape_in_the_middle_of_a_refresh_renders_nothing_without_a_break(
+    sums: Sums, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 100,000 series that holds up all else for a tenth of a second."""
+    monkeypatch.setattr(tables, "_OF_A_CHUNK", 1)  # so that no scrape is of few rows
+    now, reading, scraped = datetime.now(UTC), asyncio.Event(), asyncio.Event()
+    scraped.set()
+
+    class Fires:
+        """Two states burn, each time they are read at another rate."""
+
+        reads = 0
+
+        async def burning(self) -> AsyncIterator[list[Burning]]:
+            self.reads += 1
+            for user in ("a", "b"):
+                yield [Burning("1", user, "q", "p", "m", 1, None, None, float(self.reads), now)]
+                reading.set()
+                await scraped.wait()
+
+    shown = UsageExposition(
+        *(States(), sums, Fires(), Sources(), Levels(), Unbounded()),  # type: ignore[arg-type]
+        configure().get_logger(),
+    )
+    made: list[str] = []
+
+    def make(text: str) -> Chunk:
+        made.append(text)
+        return Chunk(text)
+
+    monkeypatch.setattr(tables, "Chunk", make)
+    content = QuotaTable.content
+    rendered: list[list[str]] = []
+
+    def watched(table: QuotaTable[Burning]) -> Content:
+        before = len(made)
+        found = content(table)
+        rendered.append(made[before:])
+        return found
+
+    monkeypatch.setattr(QuotaTable, "content", watched)
+    refreshing = asyncio.create_task(shown.run())
+    await shown.render()
+    scraped.clear()
+    reading.clear()
+    await reading.wait()
+    text = await _text(shown)
+    refreshing.cancel()
+
+    rates = [line.split()[-1] for line in text.splitlines() if "_burn_" in line and line[0] != "#"]
+    assert rates == ["2.0", "1.0"]
+    assert rendered
+    assert not any(rendered)

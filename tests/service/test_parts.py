@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quotabell.domain.exposition import Family
+from quotabell.service import parts
 from quotabell.service.parts import Part
 from quotabell.service.tables import Table
 
@@ -100,3 +102,113 @@ async def test_a_read_that_fails_leaves_what_is_there_and_is_closed() -> None:
         await part.refresh(read(broken=True))
     assert closed.is_set()
     assert _shown(part) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("anew", [True, False])
+async def test_what_is_removed_after_it_was_read_is_gone_when_the_refresh_is_over(
+    anew: bool,
+) -> None:
+    basis: list[object] = [0]
+    part = _part(basis)
+
+    async def read() -> AsyncGenerator[list[Row], None]:
+        yield [("a", 1), ("b", 2)]
+        part.forget(("a",))
+
+    basis[0] = object() if anew else 0
+    await part.refresh(read())
+    assert _shown(part) == {"b": 2}
+
+
+async def test_what_is_removed_while_a_scrape_takes_commits_in_is_not_shown_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parts, "_AT_A_TIME", 1)
+    part = _part([0])
+    part.patch([("a", 1), ("b", 2)])
+    scrape = asyncio.create_task(part.catch_up())
+    await asyncio.sleep(0)
+    assert part.series == 1
+    part.forget(("a",))
+    part.forget(("b",))
+    await scrape
+    assert _shown(part) == {}
+
+
+@pytest.mark.parametrize("anew", [True, False])
+async def test_what_a_scrape_shows_holds_all_commits_and_stays_while_the_scrape_lasts(
+    anew: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every step of a refresh: nothing is then left to be rendered without a break."""
+    monkeypatch.setattr(parts, "_AT_A_TIME", 1)
+    basis: list[object] = [0]
+    part = _part(basis)
+    part.patch([(name, 1) for name in "abcd"])
+    await part.catch_up()
+    basis[0] = object() if anew else 0
+
+    async def read() -> AsyncGenerator[list[Row], None]:
+        yield [("a", 2), ("b", 2)]
+        part.patch([("a", 3)])
+        yield [("c", 2)]
+
+    refreshing = asyncio.create_task(part.refresh(read()))
+    seen = [1]
+    while not refreshing.done():
+        async with part.settled():
+            ((_, before),) = part.content()
+            seen.append(_shown(part)["a"])
+            await _steps(5)
+            ((_, after),) = part.content()
+            assert [id(chunk) for chunk in after] == [id(chunk) for chunk in before]
+        await _steps(1)
+    assert seen == sorted(seen)
+    assert seen[-1] == 3
+    await part.catch_up()
+    assert _shown(part) == {"a": 3, "b": 2, "c": 2}
+
+
+async def _steps(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_no_step_of_a_refresh_frees_more_than_a_few_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A million at once would hold the event loop for half a second."""
+    monkeypatch.setattr(parts, "_AT_A_TIME", 2)
+    freed = [0]
+
+    class Name(str):
+        def __del__(self) -> None:
+            freed[-1] += 1
+
+    part: Part[Row] = Part(
+        lambda: Table(FAMILY, lambda row: (Name(row[0]),), lambda row: (f"{row[0]} {row[1]}\n",))
+    )
+
+    async def read() -> AsyncGenerator[list[Row], None]:
+        yield [(f"row{n}", 1) for n in range(40)]
+
+    await part.refresh(read())
+    freed[:] = [0]
+    with _at_each_step(lambda: freed.append(0)):
+        await part.refresh(read())
+    assert sum(freed) >= 80
+    assert max(freed) <= 8
+
+
+@contextlib.contextmanager
+def _at_each_step(call: Callable[[], None]) -> Iterator[None]:
+    """Once in each round of the event loop."""
+    going = True
+
+    def step() -> None:
+        if going:
+            call()
+            asyncio.get_running_loop().call_soon(step)
+
+    step()
+    yield
+    going = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import AsyncIterator
 from time import monotonic
 from typing import Any
 
@@ -125,10 +126,12 @@ class UsageExposition:
         self._wanted.set()
         until = asyncio.get_running_loop().time() + _WAIT
         await _wait(self._fresh, until)
-        await self._catch_up()
-        while self._too_many() and await self._next_refresh(until):
-            await self._catch_up()
-        return self._content(openmetrics) if self._fresh.is_set() else []
+        late = False
+        while True:
+            async with self._settled():
+                if late or not self._too_many():
+                    return self._content(openmetrics) if self._fresh.is_set() else []
+            late = not await self._next_refresh(until)
 
     def at_once(self, openmetrics: bool = False) -> list[Chunk] | None:
         """The same without a wait, where there is nothing to wait for and little to render;
@@ -167,9 +170,13 @@ class UsageExposition:
         self._hurry.set()
         return await _wait(self._refreshed, until)
 
-    async def _catch_up(self) -> None:
-        await self.sums.catch_up()
-        await self.states.catch_up()
+    @contextlib.asynccontextmanager
+    async def _settled(self) -> AsyncIterator[None]:
+        """All parts at once, so that none changes while another one is rendered."""
+        async with contextlib.AsyncExitStack() as stack:
+            for part in self._parts():
+                await stack.enter_async_context(part.settled())
+            yield
 
     def _series(self) -> int:
         return sum(part.series for part in self._parts())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 from quotabell.service.tables import Content, Table
@@ -29,7 +29,7 @@ class Part(Generic[Row]):
         self._committed: dict[Hashable, Row] = {}  # and not in the table yet
         self._overtaking: dict[Hashable, Row] | None = None  # committed during a refresh
         self._forgotten: set[Hashable] = set()  # during a refresh
-        self._catching_up = asyncio.Lock()
+        self._changing = asyncio.Lock()  # the table, but for what is forgotten
 
     @property
     def series(self) -> int:
@@ -60,18 +60,23 @@ class Part(Generic[Row]):
 
     async def catch_up(self) -> None:
         """Bring what was committed into the table and render it, some rows at a time."""
-        async with self._catching_up:
+        async with self.settled():
+            pass
+
+    @contextlib.asynccontextmanager
+    async def settled(self) -> AsyncIterator[None]:
+        """The same, and a refresh changes nothing meanwhile: `content` has nothing to render."""
+        async with self._changing:
             await self._take_in()
             await self._table.tidy()
+            yield
 
     async def _take_in(self) -> None:
         while self._committed:
-            committed, self._committed = self._committed, {}
-            waiting = list(committed.values())
-            for start in range(0, len(waiting), _AT_A_TIME):
-                if start:
-                    await asyncio.sleep(0)  # others wait for the event loop
-                _put(self._table, waiting[start : start + _AT_A_TIME])
+            for _ in range(min(len(self._committed), _AT_A_TIME)):
+                self._table.put(self._committed.popitem()[1])
+            if self._committed:
+                await asyncio.sleep(0)  # others wait for the event loop
 
     @property
     def small(self) -> bool:
@@ -80,16 +85,17 @@ class Part(Generic[Row]):
 
     def catch_up_at_once(self) -> bool:
         """As `catch_up`, if that is little; whether it was."""
-        if len(self._committed) > _AT_A_TIME or self._catching_up.locked():
+        if len(self._committed) > _AT_A_TIME or self._changing.locked():
             return False
         committed, self._committed = self._committed, {}
-        _put(self._table, list(committed.values()))
+        for row in committed.values():
+            self._table.put(row)
         return True
 
     async def refresh(self, read: AsyncGenerator[Sequence[Row], None]) -> None:
         """Replace all by what is read, a row after the other: between two states of the database
         nothing stands here twice, and what did not change stays rendered and compressed."""
-        async with self._catching_up:
+        async with self._changing:
             await self._take_in()  # what is read from now on is newer
             self._overtaking, self._forgotten = {}, set()
         try:
@@ -104,29 +110,41 @@ class Part(Generic[Row]):
         before = self._table
         table = before if of is self._of else self._make()
         seen: set[Hashable] = set()
-        async for rows in read:
-            for start in range(0, len(rows), _AT_A_TIME):
-                for row in rows[start : start + _AT_A_TIME]:
-                    key = table.key(row)
-                    seen.add(key)
-                    # What was committed or removed meanwhile is not in what was read, perhaps.
-                    if key not in overtaking and key not in forgotten:
-                        table.replace(row)
-                await asyncio.sleep(0)
-        if table is before:
-            await table.sweep(lambda key: key not in seen and key not in overtaking)
-            await table.pack()
-        else:
-            await table.pack()
-            self._table, self._of = table, of
-            self._committed = overtaking | self._committed
-            await before.sweep(lambda key: True)  # to free all at once takes too long
+        try:
+            async for rows in read:
+                for start in range(0, len(rows), _AT_A_TIME):
+                    async with self._changing:
+                        for row in rows[start : start + _AT_A_TIME]:
+                            key = table.key(row)
+                            seen.add(key)
+                            # What was committed or removed meanwhile is not in this, perhaps.
+                            if key not in overtaking and key not in forgotten:
+                                table.replace(row)
+                    await asyncio.sleep(0)
+            if table is before:
+                await table.sweep(
+                    lambda key: key not in seen and key not in overtaking, self._changing
+                )
+        finally:
+            await _empty(seen)
+        await table.pack()
+        if table is not before:
+            async with self._changing:
+                for removed in forgotten:  # after they were read
+                    table.drop(removed)
+                self._table, self._of = table, of
+                self._committed = overtaking | self._committed
+            # To free all at once takes too long.
+            await before.sweep(lambda key: True, asyncio.Lock())
 
     def content(self) -> Content:
         """The lines of now by their families."""
         return self._table.content()
 
 
-def _put(table: Table[Row], rows: Sequence[Row]) -> None:
-    for row in rows:
-        table.put(row)
+async def _empty(keys: set[Hashable]) -> None:
+    """Some at a time: to free all at once takes too long."""
+    while keys:
+        for _ in range(min(len(keys), _AT_A_TIME)):
+            keys.pop()
+        await asyncio.sleep(0)

@@ -62,7 +62,7 @@ class Table(Generic[Row]):
         self._series = 0
         self._keys: list[list[Hashable]] = []  # of each chunk
         self._place: dict[Hashable, int] = {}  # of the chunk of each key
-        self._roomy: list[int] = []  # places of chunks that may have room for more
+        self._roomy: list[int] = []  # places of chunks that have room for more, each once
         # By column and place, of what did not change.
         self._chunks: dict[tuple[int, int], Chunk] = {}
         self._few: dict[Family, Chunk] = {}  # the last of each that has few lines
@@ -104,13 +104,13 @@ class Table(Generic[Row]):
                     del column[key]
 
     def _new_place(self, key: Hashable) -> int:
-        while self._roomy and len(self._keys[self._roomy[-1]]) >= _OF_A_CHUNK:
-            self._roomy.pop()
         if not self._roomy:
             self._roomy.append(len(self._keys))
             self._keys.append([])
         place = self._roomy[-1]
         self._keys[place].append(key)
+        if len(self._keys[place]) == _OF_A_CHUNK:
+            self._roomy.pop()
         return place
 
     def drop(self, key: Hashable) -> None:
@@ -118,21 +118,24 @@ class Table(Generic[Row]):
         self.show(key, ("",) * len(self.columns))
         place = self._place.pop(key, None)
         if place is not None:
+            if len(self._keys[place]) == _OF_A_CHUNK:
+                self._roomy.append(place)
             self._keys[place].remove(key)
-            self._roomy.append(place)
 
-    async def sweep(self, gone: Callable[[Hashable], bool]) -> None:
-        """Remove the rows that are gone, some at a time."""
+    async def sweep(self, gone: Callable[[Hashable], bool], changing: asyncio.Lock) -> None:
+        """Remove the rows that are gone, some at a time, while nobody else is ``changing``."""
         for keys in self._held():
             for start in range(0, len(keys), _AT_A_TIME):
-                for key in keys[start : start + _AT_A_TIME]:
-                    if gone(key):
-                        self.drop(key)
+                async with changing:
+                    for key in keys[start : start + _AT_A_TIME]:
+                        if gone(key):
+                            self.drop(key)
                 await asyncio.sleep(0)
 
     def _held(self) -> Iterator[Sequence[Hashable]]:
         """The keys of all rows; of some twice, perhaps."""
-        yield list(self._place)
+        for keys in self._keys:
+            yield list(keys)
 
     def content(self) -> Content:
         """The lines of now, which later changes do not touch."""

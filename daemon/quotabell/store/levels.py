@@ -30,5 +30,5 @@ class AlertLevelStore:
     database: Database
 
     def firing(self) -> AsyncGenerator[list[Firing], None]:
-        """Every alert of a quota that fires, some at a time; later episodes last."""
+        """Every alert of a quota that fires, some at a time; of one name the later episode."""
         return self.database.stream("firing", _SQL["firing"], lambda row: Firing(*row))
