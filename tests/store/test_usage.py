@@ -14,7 +14,6 @@ import pytest_asyncio
 from quotabell import log
 from quotabell.domain.usage import Snapshot
 from quotabell.errors import Conflict, Refused
-from quotabell.store import usage
 from quotabell.store.database import Database
 from quotabell.store.usage import CurrentState, UsageStore
 
@@ -235,7 +234,7 @@ async def test_only_what_is_open_now_is_current(store: UsageStore):
 async def test_all_states_are_read_some_at_a_time(
     store: UsageStore, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(usage, "_AT_A_TIME", 3)
+    monkeypatch.setattr("quotabell.store.database.AT_A_TIME", 3)
     await store.report([item(n, model=f"m{n}") for n in range(7)])
     sizes = [len(states) async for states in store.current()]
 
