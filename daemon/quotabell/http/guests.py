@@ -63,7 +63,8 @@ class Guests:
         if message.method not in _READING or message.upgrade or not body.is_eof():
             return False
         if path == _SCRAPE:
-            return sum(not guest.idle for guest in self._entering) <= SCRAPES
+            busy = (guest.connected and not guest.idle for guest in self._entering)
+            return sum(busy) <= SCRAPES  # who still negotiates TLS asks nothing
         return path in _PROBES
 
 
