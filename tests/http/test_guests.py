@@ -161,6 +161,33 @@ async def test_a_guest_that_has_a_place_by_now_may_ask_for_all_it_sent_at_once(
     assert [part[:5] for part in told.split(b"HTTP/1.")[1:]] == [b"1 200", b"1 200"]
 
 
+async def test_who_does_not_read_its_answers_keeps_no_probe_out() -> None:
+    app = web.Application()
+    app.router.add_get("/-/healthy", _well)
+    app.router.add_get("/-/ready", _endless)
+    async with contextlib.AsyncExitStack() as stack:
+        listener = Listener(app, bind("127.0.0.1", 0), Draining(), room=1)
+        stack.push_async_callback(listener.close)
+        await listener.start()
+        for _ in range(1 + guests.PLACES):
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            stack.callback(writer.close)
+            writer.write(_request("/-/ready", more=""))
+            await reader.readline()
+
+        status, _ = await raw(f"http://127.0.0.1:{listener.port}", _request("/-/healthy"))
+        assert status == 200
+
+
+async def _endless(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await response.write(bytes(1 << 20))
+    return response
+
+
 # --- TLS -----------------------------------------------------------------------------------------
 
 

@@ -168,6 +168,11 @@ class Connection(RequestHandler):
         waiter = self._waiter
         return waiter is not None and not waiter.done()
 
+    @property
+    def hoards(self) -> bool:
+        """Whether it asks on and on before it is answered, or does not read its answers."""
+        return len(self._messages) > 1 or self.writing_paused
+
     def idles_for(self, now: float) -> float:
         """Seconds without a part of a request, and with none to answer."""
         return now - self.idle_since if self.idle and not self._head_since else 0.0

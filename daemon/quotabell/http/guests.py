@@ -44,13 +44,15 @@ class Guests:
         self._entering.pop(connection, None)
 
     def make_place(self) -> Connection | None:
-        """Who has to leave for another: whoever has waited longest without asking anything.
+        """Who has to leave for another: whoever has waited longest without asking anything, or
+        else takes more time over the answers than they do.
 
-        None if nobody has to, or can. Raises Full where all are being answered.
+        None if nobody has to. Raises Full where all are being answered.
         """
         if len(self._entering) < PLACES:
             return None
         waiting = [c for c, entering in self._entering.items() if c.idle or not entering.done()]
+        waiting = waiting or [connection for connection in self._entering if connection.hoards]
         if not waiting:
             raise Full
         longest = min(waiting, key=lambda connection: connection.idle_since)
