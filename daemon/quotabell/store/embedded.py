@@ -241,12 +241,15 @@ class EmbeddedPostgres:
         return True
 
     async def _listens(self) -> bool:
-        """Whether it still takes connections."""
-        with contextlib.suppress(*_NOT_NOW, asyncpg.PostgresError):
+        """Whether it still takes connections, or refuses them itself: it is full, or about to end."""
+        try:
             connection = await asyncpg.connect(self.dsn, timeout=_HANGING)
-            connection.terminate()
+        except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError):
+            return False
+        except asyncpg.PostgresError:
             return True
-        return False
+        connection.terminate()
+        return True
 
     async def _death(self) -> None:
         """Wait until the server ends by itself, meanwhile keeping its log short."""
