@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import pytest_asyncio
@@ -51,6 +52,25 @@ async def test_a_task_within_a_transaction_of_a_silent_server_ends(
     finally:
         for pid in silent:
             os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_task_that_fails_as_it_is_cancelled_leaves_no_complaint() -> None:
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, of: complaints.append(of))
+
+    async def work() -> NoReturn:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise Unavailable
+
+    async with contextlib.AsyncExitStack() as stack:
+        Tasks(stack).start(work())
+        await asyncio.sleep(0)
+    del stack
+    gc.collect()
+
+    assert complaints == []
 
 
 async def test_at_the_end_nobody_waits_for_a_database_that_does_not_answer(

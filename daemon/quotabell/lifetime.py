@@ -48,6 +48,8 @@ async def _cancel(task: asyncio.Task[Any]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=_AGAIN)
+    if not task.cancelled():
+        task.exception()  # no complaint of nobody having asked
 
 
 class Leaving(Protocol):
