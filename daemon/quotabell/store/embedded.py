@@ -11,7 +11,6 @@ The server outlives a daemon that is killed. The next one finds it and takes it 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
@@ -241,7 +240,7 @@ class EmbeddedPostgres:
         return True
 
     async def _listens(self) -> bool:
-        """Whether it still takes connections, or refuses them itself: it is full, or about to end."""
+        """Whether it still takes connections, or itself refuses them: full, or about to end."""
         try:
             connection = await asyncpg.connect(self.dsn, timeout=_HANGING)
         except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError):
