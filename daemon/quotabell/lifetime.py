@@ -48,12 +48,14 @@ async def _cancel(task: asyncio.Task[Any]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=_AGAIN)
+    if not task.cancelled():
+        task.exception()  # no complaint of nobody having asked
 
 
 class Leaving(Protocol):
-    """A database at the end: whether it answers, and what ends all that waits for it."""
+    """A database at the end: whether it hangs, and what ends all that waits for it."""
 
-    up: bool
+    silent: bool
 
     async def probe(self) -> None: ...
 
@@ -62,9 +64,10 @@ class Leaving(Protocol):
 
 async def leave(database: Leaving) -> None:
     """Wait no more for a database that does not answer: whoever still does would at the end, each
-    in its turn, and the daemon be killed before it has sent what it can."""
+    in its turn, and the daemon be killed before it has sent what it can. Nobody waits for one that
+    refuses, and it may be back before the last answer to what is sent has to be noted."""
     await database.probe()
-    if not database.up:
+    if database.silent:
         database.abandon()
 
 

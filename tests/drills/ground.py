@@ -55,7 +55,8 @@ class DurableCluster(Cluster):
     async def thaw(self) -> None:
         """Let all go on."""
         for pid in self._processes(None):
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # whose client has gone ends by then
+                os.kill(pid, signal.SIGCONT)
 
     def _processes(self, first: signal.Signals | None) -> list[int]:
         """The server and its children; ``first`` is sent to it so that no more can appear."""

@@ -24,6 +24,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROOM = 16
+PATHS = ("/-/healthy", "/metrics")
 SLOW = f"POST {UPDATE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -141,16 +142,63 @@ async def test_a_guest_has_the_first_place_that_becomes_free(
     writer.close()
 
 
+async def test_a_guest_that_has_a_place_by_now_may_ask_for_all_it_sent_at_once(
+    daemon: Client, slow: list[Pair]
+) -> None:
+    reader, writer = await _connected(daemon)
+    writer.write(_request("/-/healthy", more=""))
+    assert b" 200 " in await reader.readuntil(b"healthy.\n")
+    slow[0][1].close()
+
+    async def free() -> bool:
+        return await _asked(daemon, STATUS) == 200
+
+    await eventually(free)
+    writer.write(_request(STATUS, more="") + _request(STATUS))
+    told = await reader.read()
+    writer.close()
+
+    assert [part[:5] for part in told.split(b"HTTP/1.")[1:]] == [b"1 200", b"1 200"]
+
+
+async def test_who_does_not_read_its_answers_keeps_no_probe_out() -> None:
+    app = web.Application()
+    app.router.add_get("/-/healthy", _well)
+    app.router.add_get("/-/ready", _endless)
+    async with contextlib.AsyncExitStack() as stack:
+        listener = Listener(app, bind("127.0.0.1", 0), Draining(), room=1)
+        stack.push_async_callback(listener.close)
+        await listener.start()
+        for _ in range(1 + guests.PLACES):
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            stack.callback(writer.close)
+            writer.write(_request("/-/ready", more=""))
+            await reader.readline()
+
+        status, _ = await raw(f"http://127.0.0.1:{listener.port}", _request("/-/healthy"))
+        assert status == 200
+
+
+async def _endless(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await response.write(bytes(1 << 20))
+    return response
+
+
 # --- TLS -----------------------------------------------------------------------------------------
 
 
-async def test_handshakes_that_never_end_keep_no_probe_out(tmp_path: Path) -> None:
+async def test_handshakes_that_never_end_keep_neither_probe_nor_scrape_out(tmp_path: Path) -> None:
     authority = Authority()
     authority.issue("localhost").write(tmp_path / "tls.crt", tmp_path / "tls.key")
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
     app = web.Application()
-    app.router.add_get("/-/healthy", _healthy)
+    for path in PATHS:
+        app.router.add_get(path, _well)
     busy: list[web.Request] = []
 
     async def whole_body(request: web.Request) -> web.Response:
@@ -172,15 +220,16 @@ async def test_handshakes_that_never_end_keep_no_probe_out(tmp_path: Path) -> No
             _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
             stack.callback(writer.close)
 
-        reader, writer = await _secured(listener, authority)
-        stack.callback(writer.close)
-        writer.write(_request("/-/healthy"))
-        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        for path in PATHS:
+            reader, writer = await _secured(listener, authority)
+            stack.callback(writer.close)
+            writer.write(_request(path))
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
 
 
 async def _secured(listener: Listener, authority: Authority) -> Pair:
     return await asyncio.open_connection("localhost", listener.port, ssl=authority.trust())
 
 
-async def _healthy(request: web.Request) -> web.Response:
+async def _well(request: web.Request) -> web.Response:
     return web.Response()

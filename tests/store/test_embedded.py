@@ -29,7 +29,7 @@ from quotabell.store.embedded import EmbeddedPostgres
 from quotabell.store.embedded_account import Account, server_account
 from quotabell.store.embedded_log import ServerLog
 from quotabell.store.embedded_memory import shared_buffers
-from quotabell.store.embedded_process import find_server
+from quotabell.store.embedded_process import Server, find_server
 from quotabell.store.embedded_socket import socket_directory
 from quotabell.store.instance import hold
 from tests.support.unprivileged import (
@@ -604,6 +604,34 @@ async def test_a_server_that_hangs_is_killed_in_the_end_and_recovers(
     ]
     await server.start()
     assert await _kept(server.dsn, "before it hung")
+
+
+async def test_a_server_that_refuses_connections_has_its_time_to_end(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    end = EmbeddedPostgres._end
+
+    async def ended(self: EmbeddedPostgres, it: Server, fast: float, immediate: float) -> None:
+        given.extend((fast, immediate))
+        await end(self, it, fast, immediate)
+
+    monkeypatch.setattr(EmbeddedPostgres, "_end", ended)
+    assert server.pid is not None
+    client = await asyncpg.connect(server.dsn)
+    os.kill(server.pid, signal.SIGTERM)  # it ends with its last client
+
+    async def refuses() -> bool:
+        try:
+            await (await asyncpg.connect(server.dsn)).close()
+        except asyncpg.CannotConnectNowError:
+            return True
+        return False
+
+    await eventually(refuses)
+    await server.stop(fast=30, immediate=20)
+    client.terminate()
+    assert given == [30, 20]
 
 
 def test_the_log_is_cut_while_its_writer_goes_on(tmp_path: Path) -> None:

@@ -133,9 +133,12 @@ class Connection(RequestHandler):
     def _let_judge(self, judge: Judge) -> None:
         """Have what may not be asked here refused, in its turn, and nothing after it answered."""
         for place, (message, body) in enumerate(self._messages):
-            if isinstance(message, RawRequestMessage) and not judge(self, message, body):
+            if self.judge is None or isinstance(message, _ErrInfo):
+                return  # it may ask anything by now, or nothing
+            if not judge(self, message, body):
                 refused = _ErrInfo(status=503, exc=_NoRoom(), message="")
                 self._messages[place] = refused, EMPTY_PAYLOAD
+                return
 
     def handle_error(
         self,
@@ -164,6 +167,11 @@ class Connection(RequestHandler):
         """Whether it waits for a request, whole or in part, and has none to answer."""
         waiter = self._waiter
         return waiter is not None and not waiter.done()
+
+    @property
+    def hoards(self) -> bool:
+        """Whether it asks on and on before it is answered, or does not read its answers."""
+        return len(self._messages) > 1 or self.writing_paused
 
     def idles_for(self, now: float) -> float:
         """Seconds without a part of a request, and with none to answer."""

@@ -44,13 +44,15 @@ class Guests:
         self._entering.pop(connection, None)
 
     def make_place(self) -> Connection | None:
-        """Who has to leave for another: whoever has waited longest without asking anything.
+        """Who has to leave for another: whoever has waited longest without asking anything, or
+        else takes more time over the answers than they do.
 
-        None if nobody has to, or can. Raises Full where all are being answered.
+        None if nobody has to. Raises Full where all are being answered.
         """
         if len(self._entering) < PLACES:
             return None
         waiting = [c for c, entering in self._entering.items() if c.idle or not entering.done()]
+        waiting = waiting or [connection for connection in self._entering if connection.hoards]
         if not waiting:
             raise Full
         longest = min(waiting, key=lambda connection: connection.idle_since)
@@ -63,7 +65,8 @@ class Guests:
         if message.method not in _READING or message.upgrade or not body.is_eof():
             return False
         if path == _SCRAPE:
-            return sum(not guest.idle for guest in self._entering) <= SCRAPES
+            busy = (guest.connected and not guest.idle for guest in self._entering)
+            return sum(busy) <= SCRAPES  # who still negotiates TLS asks nothing
         return path in _PROBES
 
 

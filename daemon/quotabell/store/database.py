@@ -114,7 +114,8 @@ class DatabaseClock:
 class Database:
     """Two pools to one Postgres: a small one that only ingest uses, and one for the rest.
 
-    ``up`` tells whether the last probe succeeded; `watch` keeps it true to life.
+    ``up`` tells whether the last probe succeeded, ``silent`` whether it had no answer at all;
+    `watch` keeps them true to life.
     """
 
     def __init__(self, dsn: str, *, pool_size: int, prepared_statements: bool, log: Logger) -> None:
@@ -125,7 +126,7 @@ class Database:
         self._stack = contextlib.AsyncExitStack()
         self._changed = asyncio.Event()
         self.clock = DatabaseClock()
-        self.up = False
+        self.up = self.silent = False
         self._said_up = False  # by the log
         self.ingest: Pool
         self.pool: Pool
@@ -267,9 +268,11 @@ class Database:
             async with self.connection(self.ingest) as connection:
                 row = await connection.fetchrow(_PROBE, timeout=2.0)
         except Unavailable as error:
+            self.silent = str(error) == _LATE
             self._turn(False, str(error))
             return
         assert row is not None
+        self.silent = False
         now, read_only = row
         self.clock.measured(now, sent, ticks())
         if read_only:

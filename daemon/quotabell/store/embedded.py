@@ -11,7 +11,6 @@ The server outlives a daemon that is killed. The next one finds it and takes it 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
@@ -241,12 +240,15 @@ class EmbeddedPostgres:
         return True
 
     async def _listens(self) -> bool:
-        """Whether it still takes connections."""
-        with contextlib.suppress(*_NOT_NOW, asyncpg.PostgresError):
+        """Whether it still takes connections, or itself refuses them: full, or about to end."""
+        try:
             connection = await asyncpg.connect(self.dsn, timeout=_HANGING)
-            connection.terminate()
+        except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError):
+            return False
+        except asyncpg.PostgresError:
             return True
-        return False
+        connection.terminate()
+        return True
 
     async def _death(self) -> None:
         """Wait until the server ends by itself, meanwhile keeping its log short."""

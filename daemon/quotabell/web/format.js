@@ -11,7 +11,7 @@ export function amount(number) {
   if (number < 100) return String(Math.floor(number * 10 + 1e-9) / 10);
   if (number < 10000) return FIGURES.format(Math.floor(number));
   const [size, letter, parts] = STEPS.find(([size]) => number >= size);
-  return `${FIGURES.format(Math.floor((number * parts) / size + 1e-9) / parts)} ${letter}`;
+  return `${FIGURES.format(Math.floor(number / (size / parts)) / parts)} ${letter}`;
 }
 
 /** 91.049 → "91 %", one decimal below ten; null (no limit known) → "–". */
