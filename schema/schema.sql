@@ -717,15 +717,24 @@ CREATE FUNCTION public.quotabell_ring_safely(state uuid) RETURNS boolean
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '200ms'
     AS $$
+declare
+    spent constant float8 :=
+        coalesce(nullif(current_setting('quotabell.ringing', true), ''), '0'); -- seconds
+    began constant timestamptz := clock_timestamp();
+    rung boolean := true;
 begin
-    if clock_timestamp() > statement_timestamp() + interval '2 seconds' then
+    if spent > 2 then
         return false;
     end if;
-    perform public.quotabell_ring(state);
-    return true;
-exception when others then
-    raise warning 'quotabell: ring failed, the evaluator will repeat it: % (%)', sqlerrm, sqlstate;
-    return false;
+    begin
+        perform public.quotabell_ring(state);
+    exception when others then
+        raise warning 'quotabell: ring failed, the evaluator will repeat it: % (%)', sqlerrm, sqlstate;
+        rung := false;
+    end;
+    perform set_config('quotabell.ringing',
+        (spent + extract(epoch from clock_timestamp() - began))::text, true);
+    return rung;
 end $$;
 
 CREATE FUNCTION public.quotabell_ring_trigger() RETURNS trigger
@@ -1598,7 +1607,7 @@ CREATE INDEX alerts_by_user ON public.alerts USING btree (user_id, started_at DE
 
 CREATE INDEX alerts_ended ON public.alerts USING btree (ended_at, id) WHERE (status = 'resolved'::text);
 
-CREATE INDEX alerts_firing_of_name ON public.alerts USING btree (user_id, quota, provider, model, kind, subject) WHERE (status = 'firing'::text);
+CREATE INDEX alerts_firing_of_name ON public.alerts USING btree (user_id, quota, provider, model, kind, subject) WHERE ((status = 'firing'::text) AND (user_id IS NOT NULL));
 
 CREATE UNIQUE INDEX alerts_firing_of_state ON public.alerts USING btree (state_id, kind) WHERE (status = 'firing'::text);
 

@@ -294,22 +294,31 @@ begin
 end $$;
 
 -- Rings, or leaves everything as it was and says so: the evaluator rings it in its next round.
--- Waits for no lock for long, and once the statement has run for 2 s not at all: a report must
--- be answered whatever becomes of its alert.
+-- Waits for no lock for long, and once a transaction has rung for 2 s not at all: a report must be
+-- answered whatever becomes of its alerts, however many they are.
 create function public.quotabell_ring_safely(state uuid) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '200ms'
 as $$
+declare
+    spent constant float8 :=
+        coalesce(nullif(current_setting('quotabell.ringing', true), ''), '0'); -- seconds
+    began constant timestamptz := clock_timestamp();
+    rung boolean := true;
 begin
-    if clock_timestamp() > statement_timestamp() + interval '2 seconds' then
+    if spent > 2 then
         return false;
     end if;
-    perform public.quotabell_ring(state);
-    return true;
-exception when others then
-    raise warning 'quotabell: ring failed, the evaluator will repeat it: % (%)', sqlerrm, sqlstate;
-    return false;
+    begin
+        perform public.quotabell_ring(state);
+    exception when others then
+        raise warning 'quotabell: ring failed, the evaluator will repeat it: % (%)', sqlerrm, sqlstate;
+        rung := false;
+    end;
+    perform set_config('quotabell.ringing',
+        (spent + extract(epoch from clock_timestamp() - began))::text, true);
+    return rung;
 end $$;
 
 create function public.quotabell_ring_trigger() returns trigger

@@ -42,9 +42,11 @@ as $$
         end
 $$;
 
--- The alerts that have the same name for Alertmanager, whatever their period.
+-- The alerts that have the same name for Alertmanager, whatever their period. For no query that
+-- does not know the user: while there are no alerts, the planner takes this index to be as good as
+-- that of their states, and sessions keep the plan when there are many.
 create index alerts_firing_of_name on public.alerts (user_id, quota, provider, model, kind, subject)
-    where status = 'firing';
+    where status = 'firing' and user_id is not null;
 create index alerts_ended on public.alerts (ended_at, id) where status = 'resolved';
 
 -- What became of a channel is its operator's matter: a user sees what went to browsers.

@@ -42,6 +42,49 @@ async def rang_once_a_level(it: Bell) -> None:
     )
 
 
+# --- storms --------------------------------------------------------------------------------
+
+CROSS = "update token_usage set tokens_used = 95"
+
+
+async def _below(it: Bell, states: int) -> None:
+    await it.execute(
+        "insert into token_usage (user_id, provider, model, tokens_used, token_limit, alert_at)"
+        f" select 'user-' || n, 'grok', 'grok-3', 10, 100, 75 from generate_series(1, {states}) n"
+    )
+
+
+async def test_a_crossing_costs_the_same_however_many_crossed_before_it(any_dsn: str) -> None:
+    async with bell(any_dsn) as it:
+        await _below(it, 300)
+        async with it.connection.transaction():
+            await it.execute(CROSS)
+            read = await it.value(
+                "select seq_tup_read + idx_tup_fetch from pg_stat_xact_all_tables"
+                " where relname = 'alerts'"
+            )
+
+        assert await it.value("select count(*) from alerts where status = 'firing'") == 300
+        assert read <= 300, "alerts that were looked at"
+
+
+async def test_a_transaction_that_has_rung_for_long_leaves_the_rest_to_the_evaluator(
+    any_dsn: str,
+) -> None:
+    async with bell(any_dsn) as it:
+        await _below(it, 3)
+        async with it.connection.transaction():
+            await it.execute("select set_config('quotabell.ringing', '1.9999', true)")
+            await it.execute(f"{CROSS} where user_id = 'user-1'")
+            assert await it.value("select current_setting('quotabell.ringing')::float8 > 2")
+            await it.execute(CROSS)
+        assert await it.value("select array_agg(user_id) from alerts") == ["user-1"]
+
+        await it.evaluate()
+
+        assert await it.value("select count(*) from alerts where status = 'firing'") == 3
+
+
 # --- writers -------------------------------------------------------------------------------
 
 
