@@ -46,7 +46,7 @@ async def test_a_quota_shows_how_full_it_is_and_its_thresholds(here: Site) -> No
     await expect(row).to_have_attribute("data-quota", "reported")
     await expect(row).to_have_attribute("data-provider", "openai")
     await expect(row.locator(".percentage")).to_have_text("91 %")
-    await expect(row.locator(".amount")).to_have_text("1.8 M of 2 M")
+    await expect(row.locator(".amount")).to_have_text("1.82 M of 2 M")
     shape = await row.evaluate(
         "(row) => [row.querySelector('.fill').style.width,"
         " [...row.querySelectorAll('.ticks i')].map((tick) => tick.style.left)]"
