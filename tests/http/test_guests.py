@@ -122,21 +122,27 @@ async def test_a_crowd_that_asks_nothing_is_bounded_and_keeps_no_probe_out(
         writer.close()
 
 
-async def test_a_guest_has_the_first_place_that_becomes_free(
-    daemon: Client, slow: list[Pair]
-) -> None:
+async def _guest_beside_a_free_place(daemon: Client, slow: list[Pair]) -> Pair:
+    """A guest that has asked for a probe, since when somebody has left."""
     reader, writer = await _connected(daemon)
     writer.write(_request("/-/healthy", more=""))
     assert b" 200 " in await reader.readuntil(b"healthy.\n")
     slow[0][1].close()
+    await eventually(lambda: _free(daemon))
+    return reader, writer
 
-    async def free() -> bool:
-        return await _asked(daemon, STATUS) == 200
 
-    await eventually(free)
+async def _free(daemon: Client) -> bool:
+    return await _asked(daemon, STATUS) == 200
+
+
+async def test_a_guest_has_the_first_place_that_becomes_free(
+    daemon: Client, slow: list[Pair]
+) -> None:
+    reader, writer = await _guest_beside_a_free_place(daemon, slow)
     writer.write(_request(STATUS, more=""))
     assert b" 200 " in await reader.readuntil(b"}")
-    await eventually(free)  # who idles makes room: the guest is one no more
+    await eventually(lambda: _free(daemon))  # who idles makes room: the guest is one no more
     with contextlib.suppress(ConnectionError):
         assert await reader.read() == b""
     writer.close()
@@ -145,15 +151,7 @@ async def test_a_guest_has_the_first_place_that_becomes_free(
 async def test_a_guest_that_has_a_place_by_now_may_ask_for_all_it_sent_at_once(
     daemon: Client, slow: list[Pair]
 ) -> None:
-    reader, writer = await _connected(daemon)
-    writer.write(_request("/-/healthy", more=""))
-    assert b" 200 " in await reader.readuntil(b"healthy.\n")
-    slow[0][1].close()
-
-    async def free() -> bool:
-        return await _asked(daemon, STATUS) == 200
-
-    await eventually(free)
+    reader, writer = await _guest_beside_a_free_place(daemon, slow)
     writer.write(_request(STATUS, more="") + _request(STATUS))
     told = await reader.read()
     writer.close()
