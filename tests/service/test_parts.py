@@ -29,6 +29,11 @@ def _part(basis: list[object]) -> Part[Row]:
     )
 
 
+async def _caught_up(part: Part[Row]) -> None:
+    async with part.settled():
+        pass
+
+
 def _shown(part: Part[Row]) -> dict[str, int]:
     lines = b"".join(chunk.text for _, chunks in part.content() for chunk in chunks).decode()
     return {name: int(value) for name, value in map(str.split, lines.splitlines())}
@@ -58,11 +63,11 @@ async def _follow(steps: list[tuple[dict[str, int], list[Row], list[Row], bool, 
             yield items[:1]
             part.patch(meanwhile)
             if scraped:
-                await part.catch_up()
+                await _caught_up(part)
             yield items[1:]
 
         await part.refresh(read())
-        await part.catch_up()
+        await _caught_up(part)
         assert _shown(part) == there | dict(meanwhile)
         assert part.series == len(there | dict(meanwhile))
 
@@ -126,7 +131,7 @@ async def test_what_is_removed_while_a_scrape_takes_commits_in_is_not_shown_by_i
     monkeypatch.setattr(parts, "_AT_A_TIME", 1)
     part = _part([0])
     part.patch([("a", 1), ("b", 2)])
-    scrape = asyncio.create_task(part.catch_up())
+    scrape = asyncio.create_task(_caught_up(part))
     await asyncio.sleep(0)
     assert part.series == 1
     part.forget(("a",))
@@ -144,7 +149,7 @@ async def test_what_a_scrape_shows_holds_all_commits_and_stays_while_the_scrape_
     basis: list[object] = [0]
     part = _part(basis)
     part.patch([(name, 1) for name in "abcd"])
-    await part.catch_up()
+    await _caught_up(part)
     basis[0] = object() if anew else 0
 
     async def read() -> AsyncGenerator[list[Row], None]:
@@ -164,7 +169,7 @@ async def test_what_a_scrape_shows_holds_all_commits_and_stays_while_the_scrape_
         await _steps(1)
     assert seen == sorted(seen)
     assert seen[-1] == 3
-    await part.catch_up()
+    await _caught_up(part)
     assert _shown(part) == {"a": 3, "b": 2, "c": 2}
 
 

@@ -242,15 +242,6 @@ def columns(families: Sequence[Family]) -> Columns:
     return tuple({} for _ in families)
 
 
-def put(into: Columns, key: object, lines: Lines) -> None:
-    """Add or replace the lines of one state or sum."""
-    for column, line in zip(into, lines, strict=True):
-        if line:
-            column[key] = line
-        else:
-            column.pop(key, None)
-
-
 def render(
     families: Iterable[tuple[Family, Sequence[Piece]]],
     made: Callable[[str], Piece],

@@ -58,14 +58,10 @@ class Part(Generic[Row]):
             self._overtaking.pop(key, None)
             self._forgotten.add(key)
 
-    async def catch_up(self) -> None:
-        """Bring what was committed into the table and render it, some rows at a time."""
-        async with self.settled():
-            pass
-
     @contextlib.asynccontextmanager
     async def settled(self) -> AsyncIterator[None]:
-        """The same, and a refresh changes nothing meanwhile: `content` has nothing to render."""
+        """Bring what was committed into the table and render it, some rows at a time. A refresh
+        changes nothing meanwhile, so `content` has nothing to render."""
         async with self._changing:
             await self._take_in()
             await self._table.tidy()
@@ -84,7 +80,7 @@ class Part(Generic[Row]):
         return self._table.small
 
     def catch_up_at_once(self) -> bool:
-        """As `catch_up`, if that is little; whether it was."""
+        """Bring what was committed into the table, if that is little; whether it was."""
         if len(self._committed) > _AT_A_TIME or self._changing.locked():
             return False
         committed, self._committed = self._committed, {}
